@@ -1,0 +1,55 @@
+import type { LogLevel } from '../log.ts';
+
+/** What a program's success promises about storage. */
+export const DURABILITIES = [
+  /** Committed within the commit interval. */
+  'relaxed',
+  /** Closing a file waits for the commit. */
+  'close',
+  /** Every change waits for the commit. */
+  'strict',
+] as const;
+
+export type Durability = (typeof DURABILITIES)[number];
+
+/** Who may use `/.tarbox`, besides root. */
+export const CONTROL_ACCESSES = ['owner', 'group', 'all'] as const;
+
+export type ControlAccess = (typeof CONTROL_ACCESSES)[number];
+
+/** What is written to standard error besides the log: nothing, or every request and reply of the kernel. */
+export const TRACES = ['', 'fuse'] as const;
+
+export type Trace = (typeof TRACES)[number];
+
+/** Everything that can be set, checked and with its defaults filled in. settings.ts says what each one means. */
+export interface Config {
+  readonly tenant: string;
+  readonly createTenant: boolean;
+  /** Absolute path. */
+  readonly mount: string;
+  /** Absolute path. */
+  readonly data: string;
+  readonly database: {
+    /** Secret. Undefined: the sidecar runs its own PostgreSQL. */
+    readonly url: string | undefined;
+    readonly connectTimeoutMs: number;
+    readonly poolSize: number;
+  };
+  readonly owner: { readonly uid: number; readonly gid: number };
+  /** Permission bits of a new workspace's root. */
+  readonly rootMode: number;
+  readonly commitIntervalMs: number;
+  readonly durability: Durability;
+  readonly dirtyLimitBytes: number;
+  readonly leaseTtlMs: number;
+  readonly logLevel: LogLevel;
+  readonly trace: Trace;
+  readonly control: { readonly visible: boolean; readonly access: ControlAccess };
+  /** 0: no limit. */
+  readonly quota: { readonly bytes: number; readonly inodes: number };
+  readonly cache: { readonly metadataBytes: number; readonly chunkBytes: number };
+  readonly maxFileBytes: number;
+  /** Absolute path of the TOML file, where there is one. */
+  readonly configFile: string | undefined;
+}

@@ -1,0 +1,142 @@
+/** System calls that Node lacks, by way of koffi. The C library is loaded on the first call of `libc()`. */
+import koffi, { type KoffiFunc } from 'koffi';
+import { errnoName } from '../errno.ts';
+import { O } from './wire/flags.ts';
+
+/** A pointer as koffi takes it: a Buffer's bytes, an address, or null. */
+type Pointer = Buffer | bigint | null;
+
+/** What mmap(2) returns when it failed, as the address it is. */
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * Each is the call of that name in section 2 of the manual: a negative result is a failure, and `lastErrno()` gives
+ * its reason until the next call of the same thread. `x.async(…, (error, result) => …)` runs a call on a worker
+ * thread; inside its callback `lastErrno()` is that call's.
+ */
+interface Libc {
+  readonly open: KoffiFunc<(path: string, flags: number, mode: number) => number>;
+  readonly close: KoffiFunc<(fd: number) => number>;
+  readonly read: KoffiFunc<(fd: number, into: Pointer, count: number) => number>;
+  readonly write: KoffiFunc<(fd: number, from: Pointer, count: number) => number>;
+  /** `iov`: for each part, its address and its length as 64-bit words. */
+  readonly writev: KoffiFunc<(fd: number, iov: Pointer, count: number) => number>;
+  /** `fds`: for each, an i32 fd, a u16 of events, a u16 of returned events. */
+  readonly poll: KoffiFunc<(fds: Pointer, count: number, timeoutMs: number) => number>;
+  readonly mount: KoffiFunc<
+    (source: string, target: string, type: string | null, flags: number, data: string | null) => number
+  >;
+  readonly umount2: KoffiFunc<(target: string, flags: number) => number>;
+  readonly memfdCreate: KoffiFunc<(name: string, flags: number) => number>;
+  readonly ftruncate: KoffiFunc<(fd: number, length: number) => number>;
+  /** The address, or MAP_FAILED. `koffi.view(address, length)` gives the memory. */
+  readonly mmap: KoffiFunc<
+    (at: bigint | null, length: number, protection: number, flags: number, fd: number, offset: number) => bigint
+  >;
+  readonly munmap: KoffiFunc<(address: bigint, length: number) => number>;
+  readonly ioctl: KoffiFunc<(fd: number, request: number, argument: Pointer) => number>;
+  readonly syncfs: KoffiFunc<(fd: number) => number>;
+  readonly fcntl: KoffiFunc<(fd: number, command: number, argument: number) => number>;
+}
+
+let loaded: Libc | undefined;
+
+/** The calls; loads the C library once. */
+export function libc(): Libc {
+  loaded ??= load();
+  return loaded;
+}
+
+/** Why the last call on this thread failed. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+/** Every declaration below is the C prototype of the signature in `Libc`, which is what the casts rely on. */
+function load(): Libc {
+  const library = koffi.load(null);
+  const call = <F extends (...args: never) => unknown>(prototype: string): KoffiFunc<F> =>
+    library.func(prototype) as KoffiFunc<F>;
+  return {
+    open: call('int open(const char *path, int flags, uint mode)'),
+    close: call('int close(int fd)'),
+    read: call('intptr_t read(int fd, void *into, size_t count)'),
+    write: call('intptr_t write(int fd, const void *from, size_t count)'),
+    writev: call('intptr_t writev(int fd, const void *iov, int count)'),
+    poll: call('int poll(void *fds, ulong count, int timeout)'),
+    mount: call('int mount(const char *source, const char *target, const char *type, ulong flags, const char *data)'),
+    umount2: call('int umount2(const char *target, int flags)'),
+    memfdCreate: call('int memfd_create(const char *name, uint flags)'),
+    ftruncate: call('int ftruncate(int fd, int64_t length)'),
+    mmap: call('void *mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)'),
+    munmap: call('int munmap(void *address, size_t length)'),
+    ioctl: call('int ioctl(int fd, ulong request, void *argument)'),
+    syncfs: call('int syncfs(int fd)'),
+    fcntl: call('int fcntl(int fd, int command, intptr_t argument)'),
+  };
+}
+
+/** Closes a handle; one that isn't open is left alone. */
+export function closeHandle(fd: number): void {
+  libc().close(fd);
+}
+
+/**
+ * Opens a directory for `syncFileSystem`, on a worker thread: where it is a mount, whoever serves that must answer,
+ * and may be what the caller has yet to start.
+ *
+ * @throws {Error} with the path and the errno's name.
+ */
+export function openDirectory(path: string): Promise<number> {
+  return new Promise((done, fail) => {
+    libc().open.async(path, O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0, (error, fd) => {
+      if (fd >= 0 && !error) done(fd);
+      else fail(error ?? new Error(`cannot open ${path}: ${errnoName(lastErrno())}`));
+    });
+  });
+}
+
+/**
+ * Hands the kernel's dirty pages of a whole filesystem to whoever serves it, on a worker thread; resolves when they
+ * are taken. Resolves with 0 or the errno.
+ */
+export function syncFileSystem(fd: number): Promise<number> {
+  return new Promise((done, fail) => {
+    libc().syncfs.async(fd, (error, result) => {
+      if (error) fail(error);
+      else done(result < 0 ? lastErrno() : 0);
+    });
+  });
+}
+
+const MFD_CLOEXEC = 1;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+
+/**
+ * Memory that lives as long as any process holds the handle; zeros at first. `name` shows in /proc/<pid>/fd.
+ *
+ * @throws {Error} with the size and the errno's name.
+ */
+export function makeSharedMemory(name: string, bytes: number): number {
+  const fd = libc().memfdCreate(name, MFD_CLOEXEC);
+  if (fd < 0) throw new Error(`cannot make shared memory: ${errnoName(lastErrno())}`);
+  if (libc().ftruncate(fd, bytes) < 0) {
+    const code = lastErrno();
+    closeHandle(fd);
+    throw new Error(`cannot make ${bytes} bytes of shared memory: ${errnoName(code)}`);
+  }
+  return fd;
+}
+
+/**
+ * The first `bytes` of shared memory, for reading and writing, until the process ends. `bytes` must not pass its size:
+ * touching what lies beyond ends the process (SIGBUS).
+ *
+ * @throws {Error} with the size and the errno's name.
+ */
+export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
+  const address = libc().mmap(null, bytes, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+  if (address === MAP_FAILED) throw new Error(`cannot map ${bytes} bytes of shared memory: ${errnoName(lastErrno())}`);
+  return koffi.view(address, bytes);
+}

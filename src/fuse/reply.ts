@@ -1,0 +1,157 @@
+import type { ControlAttributes } from '../control/port.ts';
+import type { Inode } from '../vfs/inode.ts';
+import { isDirectory } from '../vfs/inode.ts';
+import { CONTROL_VIEW, LIVE_VIEW, nodeidHi } from './context.ts';
+import { attrOut, entryOut, statxOut } from './wire/abi.ts';
+
+/** Seconds for which the kernel may keep what it was told: as long as it likes, since every change passes by us. */
+const FOREVER = 0x7fff_ffff;
+const DIRECTORY_BYTES = 4096;
+const PAGE_BYTES = 4096;
+const SECTORS_PER_PAGE = 8;
+const IO_BYTES = 4096;
+
+const writeEntry = entryOut.writer();
+const writeAttr = attrOut.writer();
+const writeStatx = statxOut.writer();
+const entry = entryOut.blank();
+const attributes = attrOut.blank();
+const extended = statxOut.blank();
+
+interface AttributeFields {
+  ino: number;
+  size: number;
+  blocks: number;
+  atime: number;
+  mtime: number;
+  ctime: number;
+  atimensec: number;
+  mtimensec: number;
+  ctimensec: number;
+  mode: number;
+  nlink: number;
+  uid: number;
+  gid: number;
+  rdev: number;
+  blksize: number;
+}
+
+function fill(target: AttributeFields, inode: Inode): void {
+  const directory = isDirectory(inode);
+  target.ino = inode.ino;
+  target.size = directory ? DIRECTORY_BYTES : inode.size;
+  target.blocks = directory ? SECTORS_PER_PAGE : Math.ceil(inode.allocated / PAGE_BYTES) * SECTORS_PER_PAGE;
+  target.atime = inode.atimeSec;
+  target.mtime = inode.mtimeSec;
+  target.ctime = inode.ctimeSec;
+  target.atimensec = inode.atimeNsec;
+  target.mtimensec = inode.mtimeNsec;
+  target.ctimensec = inode.ctimeNsec;
+  target.mode = inode.mode;
+  target.nlink = inode.nlink;
+  target.uid = inode.uid;
+  target.gid = inode.gid;
+  target.rdev = inode.rdev;
+  target.blksize = IO_BYTES;
+}
+
+/** Writes an `entryOut` that gives the kernel a reference to the inode; returns its size. */
+export function putEntry(reply: Buffer, at: number, inode: Inode): number {
+  inode.lookups++;
+  entry.nodeidLo = inode.ino >>> 0;
+  entry.nodeidHi = nodeidHi(LIVE_VIEW, inode.ino);
+  entry.generation = 0;
+  entry.entryValid = FOREVER;
+  entry.attrValid = FOREVER;
+  fill(entry, inode);
+  writeEntry(reply, at, entry);
+  return entryOut.size;
+}
+
+const NOTHING = entryOut.blank();
+
+/** Writes an `entryOut` that says that there's no such name, for the kernel to remember. */
+export function putAbsent(reply: Buffer, at: number): number {
+  NOTHING.entryValid = FOREVER;
+  writeEntry(reply, at, NOTHING);
+  return entryOut.size;
+}
+
+/** Writes an `entryOut` for a listing that doesn't give a reference (`.` and `..`). */
+export function putUnreferenced(reply: Buffer, at: number): void {
+  NOTHING.entryValid = 0;
+  writeEntry(reply, at, NOTHING);
+}
+
+export function putAttributes(reply: Buffer, at: number, inode: Inode): number {
+  attributes.attrValid = FOREVER;
+  attributes.attrValidNsec = 0;
+  fill(attributes, inode);
+  writeAttr(reply, at, attributes);
+  return attrOut.size;
+}
+
+/** STATX_BASIC_STATS | STATX_BTIME */
+const STATX_MASK = 0xfff;
+
+/** Writes a `statxOut`, which is `attrOut` with the time of birth. */
+export function putStatx(reply: Buffer, at: number, inode: Inode): number {
+  fill(FIELDS, inode);
+  Object.assign(extended, FIELDS);
+  extended.attrValid = FOREVER;
+  extended.mask = STATX_MASK;
+  extended.btime = inode.btimeSec;
+  extended.btimensec = inode.btimeNsec;
+  extended.rdevMajor = (inode.rdev >>> 8) & 0xfff;
+  extended.rdevMinor = (inode.rdev & 0xff) | ((inode.rdev >>> 12) & 0xfff00);
+  writeStatx(reply, at, extended);
+  return statxOut.size;
+}
+
+const FIELDS: AttributeFields = attrOut.blank();
+
+/** st_ino of the control files: above every inode of the tree. */
+const CONTROL_INO_BASE = 2 ** 44;
+
+function fillControl(target: AttributeFields, id: number, found: ControlAttributes): void {
+  const sec = Math.floor(found.timeMs / 1000);
+  const nsec = Math.floor((found.timeMs - sec * 1000) * 1e6);
+  target.ino = CONTROL_INO_BASE + id;
+  target.size = 0;
+  target.blocks = 0;
+  target.atime = sec;
+  target.mtime = sec;
+  target.ctime = sec;
+  target.atimensec = nsec;
+  target.mtimensec = nsec;
+  target.ctimensec = nsec;
+  target.mode = found.mode;
+  target.nlink = found.nlink;
+  target.uid = found.uid;
+  target.gid = found.gid;
+  target.rdev = 0;
+  target.blksize = IO_BYTES;
+}
+
+/** Control files are never cached. */
+export function putControlEntry(reply: Buffer, at: number, id: number, found: ControlAttributes): number {
+  entry.nodeidLo = id;
+  entry.nodeidHi = nodeidHi(CONTROL_VIEW, id);
+  entry.generation = 0;
+  entry.entryValid = 0;
+  entry.attrValid = 0;
+  fillControl(entry, id, found);
+  writeEntry(reply, at, entry);
+  return entryOut.size;
+}
+
+export function putControlAttributes(reply: Buffer, at: number, id: number, found: ControlAttributes): number {
+  attributes.attrValid = 0;
+  fillControl(attributes, id, found);
+  writeAttr(reply, at, attributes);
+  return attrOut.size;
+}
+
+export function controlIno(id: number): number {
+  return CONTROL_INO_BASE + id;
+}

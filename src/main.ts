@@ -1,0 +1,3 @@
+import { main } from './sidecar/main.ts';
+
+await main();

@@ -1,0 +1,32 @@
+import type { Negotiated } from '../fuse/init.ts';
+import type { DatabaseOptions } from '../store/connection.ts';
+
+/** What the supervisor tells a daemon when it starts it. Configuration comes by the environment, as its own did. */
+export interface StartMessage {
+  readonly type: 'start';
+  /** Who takes the lease: the same for every daemon of one supervisor. */
+  readonly owner: string;
+  readonly database: DatabaseOptions;
+  readonly mount: string;
+  /** Where the database keeps its data, when it's ours; statfs tells of the disk that it's on. */
+  readonly databaseDirectory: string | undefined;
+  /** Set when this daemon goes on where another one ended. */
+  readonly resume: Negotiated | undefined;
+}
+
+export type ToDaemon = StartMessage | { readonly type: 'mounted' } | { readonly type: 'stop' };
+
+/** What a daemon tells its supervisor. */
+export type FromDaemon =
+  /** The tenant is ours and loaded: the device may be mounted. */
+  | { readonly type: 'prepared' }
+  /** The kernel and we have agreed; a later daemon has to know on what. */
+  | { readonly type: 'negotiated'; readonly negotiated: Negotiated }
+  /** Requests are being served. */
+  | { readonly type: 'serving'; readonly replayed: number }
+  /** It can't go on, and another try wouldn't help; one line for a person. */
+  | { readonly type: 'fatal'; readonly message: string };
+
+/** Handles that a daemon inherits. */
+export const DEVICE_HANDLE = 3;
+export const LOG_HANDLE = 4;

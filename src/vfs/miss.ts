@@ -1,0 +1,22 @@
+import type { Ino } from '../brand.ts';
+import type { ByteString } from './store.ts';
+
+/**
+ * Thrown by an operation that needs something that isn't loaded. The caller loads it and runs the operation
+ * again from its start; so an operation changes nothing before everything that it needs is there.
+ * Not an Error: it has no stack and never leaves the dispatcher.
+ */
+export type Miss =
+  | { readonly kind: 'inodes'; readonly inos: readonly Ino[] }
+  | { readonly kind: 'name'; readonly parent: Ino; readonly name: ByteString }
+  | { readonly kind: 'directory'; readonly parent: Ino; readonly after: number }
+  | { readonly kind: 'segments'; readonly ino: Ino; readonly from: number; readonly to: number }
+  | { readonly kind: 'chunks'; readonly hashes: readonly ByteString[] };
+
+export class Missing {
+  readonly miss: Miss;
+
+  constructor(miss: Miss) {
+    this.miss = miss;
+  }
+}

@@ -1,0 +1,274 @@
+import { LRUCache } from 'lru-cache';
+import { type Ino, ROOT_INO } from '../brand.ts';
+import { FsError } from '../errno.ts';
+import { contentWeight, discardContent } from './content.ts';
+import { FIRST_COOKIE, newDirectory } from './directory.ts';
+import { fileType, type Inode, inodeFromImage, isDirectory } from './inode.ts';
+import { Missing } from './miss.ts';
+import type { ByteString, TenantState } from './store.ts';
+
+/** Who asks, as the kernel tells it. */
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+}
+
+export interface Limits {
+  /** Largest file, in bytes. */
+  readonly maxFileBytes: number;
+  /** Quota of the workspace; 0 means none. */
+  readonly maxBytes: number;
+  readonly maxInodes: number;
+}
+
+export interface CacheSizes {
+  readonly metadataBytes: number;
+  readonly chunkBytes: number;
+}
+
+/** Asks for chunks that will probably be read next. Must not change anything before it returns. */
+export type ReadAhead = (hashes: readonly ByteString[]) => void;
+
+/** Rough cost in the heap of an inode and of a name. */
+const INODE_WEIGHT = 400;
+const NAME_WEIGHT = 160;
+
+/** Range of the times that are kept: 64-bit nanoseconds around 1970. Others are clamped (POSIX utimensat, APPLICATION USAGE). */
+const MAX_SECONDS = 9_223_372_035;
+
+/**
+ * The loaded state of one tenant's tree: caches of inodes and chunks, totals, and what changed.
+ * All operations on it are synchronous functions, so each is atomic.
+ */
+export class Workspace {
+  readonly limits: Limits;
+  /** Inodes with changes that no batch has taken yet. */
+  changed = new Set<Inode>();
+  /** Files and directories without a name that the kernel may still refer to. */
+  readonly orphans = new Set<Ino>();
+  /** True once the running operation changed something; the dispatcher counts it and resets. */
+  mutated = false;
+  /** Number of the last operation that changed something. */
+  sequence: number;
+  nextIno: number;
+  nextCookie: number;
+  usedBytes: number;
+  usedInodes: number;
+  /** Bytes of content that no batch has taken yet. */
+  dirtyBytes = 0;
+  /** Time of the running operation. */
+  nowSec = 0;
+  nowNsec = 0;
+  /** Replaced when there is storage to read ahead from. */
+  readAhead: ReadAhead = () => {};
+  readonly #inodes: LRUCache<number, Inode>;
+  /** Inodes that the cache let go of while they had uncommitted changes, and the root. */
+  readonly #pinned = new Map<number, Inode>();
+  readonly #maxWeight: number;
+  readonly chunks: LRUCache<ByteString, Buffer>;
+
+  constructor(state: TenantState, limits: Limits, caches: CacheSizes) {
+    this.limits = limits;
+    this.sequence = state.sequence;
+    this.nextIno = Math.max(state.nextIno, ROOT_INO + 1);
+    this.nextCookie = Math.max(state.nextCookie, FIRST_COOKIE);
+    this.usedBytes = state.usedBytes;
+    this.usedInodes = state.usedInodes;
+    this.#maxWeight = Math.max(caches.metadataBytes >>> 3, INODE_WEIGHT);
+    this.#inodes = new LRUCache<number, Inode>({
+      maxSize: caches.metadataBytes,
+      dispose: (inode, ino, reason) => {
+        const stays = inode.dirty || inode.commits > 0 || ino === ROOT_INO;
+        if (reason !== 'set' && stays) this.#pinned.set(ino, inode);
+      },
+    });
+    this.chunks = new LRUCache<ByteString, Buffer>({ maxSize: caches.chunkBytes });
+  }
+
+  /** Sets the time of the operations that follow, in milliseconds since 1970. */
+  setTime(nowMs: number): void {
+    this.nowSec = Math.floor(nowMs / 1000);
+    this.nowNsec = Math.floor((nowMs - this.nowSec * 1000) * 1e6);
+  }
+
+  /** The inode when it's loaded. */
+  cached(ino: Ino): Inode | undefined {
+    return this.#inodes.get(ino) ?? this.#pinned.get(ino);
+  }
+
+  /** @throws {Missing} when it isn't loaded. @throws {FsError} ESTALE when it's gone. */
+  inode(ino: Ino): Inode {
+    const inode = this.#inodes.get(ino) ?? this.#pinned.get(ino);
+    if (inode === undefined) throw new Missing({ kind: 'inodes', inos: [ino] });
+    if (inode.removed) throw new FsError('ESTALE', `inode ${ino} is gone`);
+    return inode;
+  }
+
+  /** @throws {FsError} ENOTDIR, and what `inode` throws. */
+  directory(ino: Ino): Inode {
+    const inode = this.inode(ino);
+    if (!isDirectory(inode)) throw new FsError('ENOTDIR', `inode ${ino} is not a directory`);
+    return inode;
+  }
+
+  /** Puts a loaded or new inode into the cache, or weighs one anew that has grown. */
+  keep(inode: Inode): void {
+    this.#inodes.set(inode.ino, inode, { size: this.#weigh(inode) });
+  }
+
+  #weigh(inode: Inode): number {
+    let weight = INODE_WEIGHT;
+    if (inode.directory !== undefined) weight += inode.directory.names.size * NAME_WEIGHT;
+    if (inode.content !== undefined) weight += contentWeight(inode.content);
+    return Math.min(weight, this.#maxWeight);
+  }
+
+  /** Records that the running operation changes this inode, its names or its content. */
+  touch(inode: Inode): void {
+    this.mutated = true;
+    if (inode.dirty) return;
+    inode.dirty = true;
+    this.changed.add(inode);
+    // The running operation may have pushed it out of the cache by loading or making another.
+    if (!this.#inodes.has(inode.ino)) this.#pinned.set(inode.ino, inode);
+  }
+
+  /** As `touch`, and the status changed now (ctime). */
+  touchStatus(inode: Inode): void {
+    inode.ctimeSec = this.nowSec;
+    inode.ctimeNsec = this.nowNsec;
+    this.touch(inode);
+  }
+
+  /** As `touch`, and the content changed now (mtime and ctime). */
+  touchContent(inode: Inode): void {
+    inode.mtimeSec = this.nowSec;
+    inode.mtimeNsec = this.nowNsec;
+    this.touchStatus(inode);
+  }
+
+  /** Called when a batch that held changes of this inode is committed. */
+  settle(inode: Inode): void {
+    inode.commits--;
+    if (inode.dirty || inode.commits > 0) return;
+    this.#pinned.delete(inode.ino);
+    if (inode.removed) this.#inodes.delete(inode.ino);
+    else this.keep(inode);
+  }
+
+  /** Takes a file out of the tree for good, with its space. It has neither names nor references. */
+  remove(inode: Inode): void {
+    inode.removed = true;
+    this.orphans.delete(inode.ino);
+    this.usedInodes--;
+    this.usedBytes -= inode.allocated;
+    if (inode.content !== undefined) discardContent(this, inode.content);
+    this.touch(inode);
+  }
+
+  /** @throws {FsError} ENOSPC when the quota leaves no room for this many more. */
+  reserve(bytes: number, inodes: number): void {
+    const { maxBytes, maxInodes } = this.limits;
+    if (maxBytes > 0 && bytes > 0 && this.usedBytes + bytes > maxBytes)
+      throw new FsError('ENOSPC', `the workspace's quota of ${maxBytes} bytes is used up`);
+    if (maxInodes > 0 && inodes > 0 && this.usedInodes + inodes > maxInodes)
+      throw new FsError('ENOSPC', `the workspace's quota of ${maxInodes} files is used up`);
+  }
+
+  /** A new inode, not yet named. */
+  newInode(mode: number, uid: number, gid: number, parent: Ino, rdev: number, target: ByteString): Inode {
+    const inode = inodeFromImage(
+      {
+        ino: this.nextIno++ as Ino, // numbers from the counter are inode numbers by definition
+        mode,
+        uid,
+        gid,
+        nlink: 1,
+        size: target.length,
+        allocated: 0,
+        atimeSec: this.nowSec,
+        atimeNsec: this.nowNsec,
+        mtimeSec: this.nowSec,
+        mtimeNsec: this.nowNsec,
+        ctimeSec: this.nowSec,
+        ctimeNsec: this.nowNsec,
+        btimeSec: this.nowSec,
+        btimeNsec: this.nowNsec,
+        rdev,
+        parent,
+        target,
+        xattrs: null,
+      },
+      false,
+    );
+    if (isDirectory(inode)) {
+      inode.nlink = 2;
+      inode.directory = newDirectory(true);
+    }
+    this.usedInodes++;
+    this.keep(inode);
+    this.touch(inode);
+    return inode;
+  }
+
+  /** Makes the root of a workspace that has none yet. */
+  makeRoot(permissions: number, uid: number, gid: number): Inode {
+    const root = inodeFromImage(
+      {
+        ino: ROOT_INO,
+        mode: fileType.directory | permissions,
+        uid,
+        gid,
+        nlink: 2,
+        size: 0,
+        allocated: 0,
+        atimeSec: this.nowSec,
+        atimeNsec: this.nowNsec,
+        mtimeSec: this.nowSec,
+        mtimeNsec: this.nowNsec,
+        ctimeSec: this.nowSec,
+        ctimeNsec: this.nowNsec,
+        btimeSec: this.nowSec,
+        btimeNsec: this.nowNsec,
+        rdev: 0,
+        parent: ROOT_INO,
+        target: '',
+        xattrs: null,
+      },
+      false,
+    );
+    root.directory = newDirectory(true);
+    this.usedInodes++;
+    this.keep(root);
+    this.touch(root);
+    return root;
+  }
+
+  /** Lets go of the inodes, names and small files that are committed; returns their bytes. */
+  dropMetadata(): number {
+    const before = this.#inodes.calculatedSize;
+    this.#inodes.clear();
+    return before - this.#inodes.calculatedSize;
+  }
+
+  /** Lets go of the chunks that are committed; returns their bytes. */
+  dropChunks(): number {
+    const before = this.chunks.calculatedSize;
+    this.chunks.clear();
+    return before;
+  }
+
+  clampSeconds(seconds: number): number {
+    return Math.max(-MAX_SECONDS, Math.min(MAX_SECONDS, seconds));
+  }
+
+  /** For `stats` and tests: how much is cached. */
+  cacheUse(): { inodes: number; metadataBytes: number; chunkBytes: number } {
+    return {
+      inodes: this.#inodes.size + this.#pinned.size,
+      metadataBytes: this.#inodes.calculatedSize,
+      chunkBytes: this.chunks.calculatedSize,
+    };
+  }
+}

@@ -1,0 +1,226 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, chmodSync, constants, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { mountOf, unmount } from '../../src/fuse/device.ts';
+
+const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+const START_DEADLINE_MS = 90_000;
+const STOP_DEADLINE_MS = 60_000;
+
+export interface TarboxOptions {
+  /** Added to the environment; a value of undefined takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Made and removed when not given. */
+  readonly dataDir?: string;
+  readonly mount?: string;
+}
+
+/** One line of the log, as JSON. */
+export interface LogLine {
+  readonly event: string;
+  readonly level: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Pids {
+  readonly supervisor: number;
+  readonly daemon: number;
+  /** Undefined where the database isn't ours. */
+  readonly postgres: number | undefined;
+}
+
+/** What a mount needs and this machine lacks, for a test to be skipped by name; undefined when nothing is. */
+export function missingForMounts(): string | undefined {
+  if (process.getuid?.() !== 0) return 'root';
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch {
+    return '/dev/fuse';
+  }
+}
+
+/** A running sidecar, started as a user would start it. */
+export class Tarbox {
+  readonly dataDir: string;
+  readonly mount: string;
+  readonly #folder: string;
+  readonly #env: Readonly<Record<string, string | undefined>>;
+  #process: ChildProcess | undefined;
+  #exit: Promise<number | NodeJS.Signals> | undefined;
+  #daemon = 0;
+  #postgres: number | undefined;
+  /** Lines of the log since the last start, oldest first. */
+  log: LogLine[] = [];
+  #onLine: (() => void)[] = [];
+
+  constructor(options: TarboxOptions = {}) {
+    this.#folder = mkdtempSync(join(tmpdir(), 'tarbox-'));
+    // The embedded server runs as another user, who must get to its data.
+    chmodSync(this.#folder, 0o755);
+    this.dataDir = options.dataDir ?? join(this.#folder, 'data');
+    this.mount = options.mount ?? join(this.#folder, 'mnt');
+    this.#env = options.env ?? {};
+  }
+
+  get pids(): Pids {
+    return { supervisor: this.#process?.pid ?? 0, daemon: this.#daemon, postgres: this.#postgres };
+  }
+
+  /** Starts it; resolves when the workspace is mounted. Rejects with the log when it ends before that. */
+  async start(env: Readonly<Record<string, string | undefined>> = {}): Promise<void> {
+    this.launch(env);
+    const ended = this.exit().then((code) => {
+      throw new Error(`tarbox ended (${code}) before it was ready:\n${this.logText()}`);
+    });
+    ended.catch(() => {}); // it may end long after this start is over
+    const ready = await Promise.race([this.waitForLog('ready', START_DEADLINE_MS), ended]);
+    this.#daemon = Number(ready['daemonPid']);
+    this.#postgres = ready['databasePid'] === undefined ? undefined : Number(ready['databasePid']);
+  }
+
+  /** Starts it without waiting for anything. */
+  launch(env: Readonly<Record<string, string | undefined>> = {}): void {
+    this.log = [];
+    const merged: NodeJS.ProcessEnv = {
+      ...process.env,
+      TARBOX_DATA: this.dataDir,
+      TARBOX_MOUNT: this.mount,
+      ...this.#env,
+      ...env,
+    };
+    const child = spawn(process.execPath, [MAIN], { env: merged, stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+    this.#process = child;
+    const lines = createInterface({ input: child.stderr });
+    lines.on('line', (line) => this.#take(line));
+    this.#exit = new Promise((done) => child.once('exit', (code, signal) => done(signal ?? code ?? 0)));
+  }
+
+  #take(line: string): void {
+    let parsed: LogLine;
+    try {
+      parsed = JSON.parse(line);
+    } catch {
+      parsed = { event: 'text', level: 'text', text: line };
+    }
+    this.log.push(parsed);
+    if (parsed.event === 'daemon-restarted') this.#daemon = Number(parsed['daemonPid']);
+    for (const check of this.#onLine) check();
+  }
+
+  logText(): string {
+    return this.log.map((line) => (line.event === 'text' ? String(line['text']) : JSON.stringify(line))).join('\n');
+  }
+
+  /** The first line of an event since the last start, or since `from` lines; waits for it. */
+  waitForLog(event: string, deadlineMs: number, from = 0): Promise<LogLine> {
+    return new Promise((done, fail) => {
+      const check = () => {
+        const found = this.log.slice(from).find((line) => line.event === event);
+        if (found === undefined) return;
+        finish();
+        done(found);
+      };
+      const timer = setTimeout(() => {
+        finish();
+        fail(new Error(`no '${event}' in the log within ${deadlineMs} ms:\n${this.logText()}`));
+      }, deadlineMs);
+      const finish = () => {
+        clearTimeout(timer);
+        this.#onLine = this.#onLine.filter((other) => other !== check);
+      };
+      this.#onLine.push(check);
+      check();
+    });
+  }
+
+  /** Resolves to the exit code or signal once the supervisor has ended. */
+  exit(): Promise<number | NodeJS.Signals> {
+    if (this.#exit === undefined) throw new Error('tarbox was not started');
+    return this.#exit;
+  }
+
+  /** Ends it as Ctrl-C does. Rejects when it doesn't exit with 0. */
+  async stop(): Promise<void> {
+    if (this.#process === undefined || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    this.#process.kill('SIGINT');
+    const timer = setTimeout(() => this.#killAll(), STOP_DEADLINE_MS);
+    const code = await this.exit();
+    clearTimeout(timer);
+    if (code !== 0) throw new Error(`tarbox ended with ${code}:\n${this.logText()}`);
+  }
+
+  async restart(env: Readonly<Record<string, string | undefined>> = {}): Promise<void> {
+    await this.stop();
+    await this.start(env);
+  }
+
+  /** kill -9 of everything at once: supervisor, daemon and database, as when a container is killed. */
+  async killEverything(): Promise<void> {
+    this.#killAll();
+    await this.exit();
+    for (const pid of [this.#daemon, ...(this.#postgres === undefined ? [] : [this.#postgres])]) await ended(pid);
+  }
+
+  #killAll(): void {
+    const children = this.#postgres === undefined ? [] : childrenOf(this.#postgres);
+    for (const pid of [this.#process?.pid ?? 0, this.#daemon, this.#postgres ?? 0, ...children]) kill(pid);
+  }
+
+  /** Stops it, whatever state it's in, and leaves nothing behind. */
+  async remove(): Promise<void> {
+    try {
+      await this.stop();
+    } finally {
+      this.#killAll();
+      if (mountOf(this.mount) !== undefined) await unmount(this.mount, { lazy: true });
+      rmSync(this.#folder, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Starts a sidecar; see `Tarbox`. */
+export async function startTarbox(options: TarboxOptions = {}): Promise<Tarbox> {
+  const tarbox = new Tarbox(options);
+  try {
+    await tarbox.start();
+  } catch (problem) {
+    await tarbox.remove().catch(() => {}); // the failure to start says more
+    throw problem;
+  }
+  return tarbox;
+}
+
+function kill(pid: number): void {
+  if (pid === 0) return;
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (problem) {
+    if ((problem as NodeJS.ErrnoException).code !== 'ESRCH') throw problem; // process.kill throws system errors
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  const file = `/proc/${pid}/task/${pid}/children`;
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8').split(' ').filter(Boolean).map(Number);
+}
+
+/** Resolves when the process is gone, or is a zombie that its parent will collect. */
+export async function ended(pid: number, deadlineMs = 10_000): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
+  while (isRunning(pid)) {
+    if (performance.now() > deadline) throw new Error(`process ${pid} still runs`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
