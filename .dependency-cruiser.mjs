@@ -6,8 +6,9 @@ const MAY_IMPORT = {
   content: ['vfs/store'],
   vfs: ['errno', 'brand', 'clock'],
   journal: ['vfs', 'errno', 'brand'],
-  store: ['vfs/store', 'content', 'errno', 'brand'],
-  control: ['vfs', 'errno', 'brand'],
+  store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand'],
+  layers: ['vfs', 'errno', 'brand'],
+  control: ['vfs', 'layers', 'errno', 'brand'],
   fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock'],
   config: ['log', 'errno'],
   embedded: ['log'],
@@ -17,7 +18,12 @@ const folders = Object.keys(MAY_IMPORT);
 
 export default {
   forbidden: [
-    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'no-cycles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
     { name: 'no-orphans-resolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
     {
       name: 'only-store-knows-postgres',
@@ -42,5 +48,9 @@ export default {
       to: { path: '^src/', pathNot: [folder, ...MAY_IMPORT[folder]].map((allowed) => `^src/${allowed}[./]`) },
     })),
   ],
-  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' } },
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+  },
 };

@@ -3,11 +3,8 @@ export const MASK = '***';
 
 const SECRET_WORD = '(?:password|passwd|passphrase|pwd|secret|token)';
 
-/**
- * `scheme://user:password@`, also percent-encoded as a whole. A password that should have been encoded may hold any
- * character, so everything up to the last `@` of the word goes.
- */
-const URL_PASSWORD = /((?::\/\/|%3A%2F%2F)[^\s:@/?#]*?(?::|%3A))\S*(@|%40)/gi;
+/** `://user:`, what comes before a password in a URL; also percent-encoded. */
+const BEFORE_PASSWORD = /(?::\/\/|%3A%2F%2F)[^\s:@/?#]*?(?::|%3A)/i;
 
 /** `password=…` in a query or a connection string, quoted or not; `"password":"…"` in JSON. */
 const ASSIGNED = new RegExp(
@@ -27,7 +24,14 @@ export function isSecretName(name: string): boolean {
  * recognisable has to be named (`secretsMasker`).
  */
 export function redact(text: string): string {
-  return text.replace(URL_PASSWORD, `$1${MASK}$2`).replace(ASSIGNED, `$1${MASK}`);
+  return text.replace(/\S+/g, withoutUrlPassword).replace(ASSIGNED, `$1${MASK}`);
+}
+
+/** A password that should have been encoded may hold any character, so everything up to the word's last `@` goes. */
+function withoutUrlPassword(word: string): string {
+  const end = Math.max(word.lastIndexOf('@'), word.lastIndexOf('%40'));
+  const before = end < 0 ? null : BEFORE_PASSWORD.exec(word.slice(0, end));
+  return before === null ? word : word.slice(0, before.index + before[0].length) + MASK + word.slice(end);
 }
 
 /** A function that masks these secrets, as they are and percent-encoded, and everything that `redact` masks. */

@@ -1,3 +1,5 @@
+import type { LayerId } from '../brand.ts';
+
 /** Attributes of a control file or directory. */
 export interface ControlAttributes {
   /** Type and permission bits. */
@@ -10,27 +12,43 @@ export interface ControlAttributes {
 }
 
 export interface ControlEntry {
-  readonly id: number;
   readonly name: string;
   readonly directory: boolean;
 }
 
+/** What a name in the control files stands for: one of them, or the root of a layer's tree. */
+export type ControlTarget = { readonly node: number } | { readonly snapshot: LayerId };
+
+/** An answer that may take a while. */
+export type Soon<T> = T | Promise<T>;
+
 /**
  * The control files as a kernel binding sees them: a tree of numbered nodes, 0 being `/.tarbox` itself, and
- * handles on its files. Failures are FsErrors.
+ * handles on its files. A node lasts from the lookup that found it until it's forgotten as often as it was found.
+ * Failures are FsErrors.
  */
 export interface ControlPort {
   /** Whether a listing of the root names `.tarbox`. */
   readonly visible: boolean;
-  /** The node of a name in a directory; undefined when there's none. @throws {FsError} ENOTDIR */
-  lookup(directory: number, name: string): number | undefined;
+  /** Names are byte strings. @throws {FsError} ENOTDIR */
+  lookup(directory: number, name: string): Soon<ControlTarget | undefined>;
+  forget(id: number, count: number): void;
   parent(id: number): number;
-  list(directory: number): readonly ControlEntry[];
+  list(directory: number): Soon<readonly ControlEntry[]>;
+  /** @throws {FsError} ESTALE for a node that is gone */
   attributes(id: number): ControlAttributes;
-  /** @throws {FsError} EISDIR, EACCES when the file can't be read or written */
-  open(id: number, access: { readonly read: boolean; readonly write: boolean }): number;
-  read(handle: number, offset: number, size: number): Promise<Buffer>;
-  /** One write is one command; resolves to the bytes taken once it has taken effect. */
-  write(handle: number, bytes: Buffer): Promise<number>;
+  /** Makes a file for a name that isn't there yet, in a directory that takes new ones. @throws {FsError} EPERM, EINVAL */
+  create(directory: number, name: string): number;
+  /** `request`: see `write`. @throws {FsError} EPERM, ENOENT */
+  remove(directory: number, name: string, request: number): Promise<void>;
+  /** @throws {FsError} EISDIR, EACCES when the file takes no commands */
+  open(id: number, access: { readonly write: boolean }): number;
+  /** A handle that an earlier daemon opened is taken for one that has just been opened. */
+  read(id: number, handle: number, offset: number, size: number): Promise<Buffer>;
+  /**
+   * One write is one command; resolves to the bytes taken once it has taken effect. A handle as for `read`. A request
+   * with the number of one that an earlier daemon didn't answer is the same request: it's carried out once.
+   */
+  write(id: number, handle: number, bytes: Buffer, request: number): Promise<number>;
   release(handle: number): void;
 }

@@ -1,69 +1,73 @@
-import { type ControlFile, jsonText } from './files.ts';
+import { type ControlRow, jsonText } from './files.ts';
 import { type FlushParts, flush } from './flush.ts';
+import { type LayerFilesParts, layerFiles } from './layers.ts';
 
 /** What the control files tell of and act on. */
-export interface ControlParts {
+export interface ControlParts extends LayerFilesParts {
   readonly version: () => object;
   readonly health: () => object;
   readonly config: () => object;
-  readonly currentLayer: () => Promise<object>;
   readonly flush: FlushParts;
 }
 
 /** Every control file there is. */
-export function controlFiles(parts: ControlParts): readonly ControlFile[] {
-  const files: readonly ControlFile[] = [
+export function controlFiles(parts: ControlParts): readonly ControlRow[] {
+  const rows: readonly ControlRow[] = [
     {
       path: 'version',
-      about: 'versions of Tarbox, the FUSE protocol, the database',
-      read: () => jsonText(parts.version()),
+      about: 'versions of Tarbox, the FUSE protocol and Node',
+      node: { file: { read: () => jsonText(parts.version()) } },
     },
     {
       path: 'health',
       about: '"status": "ok", "degraded" or "readonly", and the reasons',
-      read: () => jsonText(parts.health()),
+      node: { file: { read: () => jsonText(parts.health()) } },
     },
     {
       path: 'config',
       about: 'the configuration in force, secrets left out',
-      read: () => jsonText(parts.config()),
+      node: { file: { read: () => jsonText(parts.config()) } },
     },
-    {
-      path: 'layers/current',
-      about: 'the layer that the tree shows',
-      read: async () => jsonText(await parts.currentLayer()),
-    },
+    ...layerFiles(parts),
     {
       path: 'control/flush',
       about: 'write all, metadata or chunks: commit everything, then drop what is only cached',
-      command: (text) => flush(parts.flush, text),
+      node: { file: { command: (text) => flush(parts.flush, text) } },
     },
   ];
-  const readme: ControlFile = {
+  const readme: ControlRow = {
     path: 'README',
     about: 'this page',
-    read: () => readmeText([readme, ...files]),
+    node: { file: { read: () => readmeText([readme, ...rows]) } },
   };
-  return [readme, ...files];
+  return [readme, ...rows];
+}
+
+function accessOf({ node }: ControlRow): string {
+  if ('directory' in node) return node.directory.create === undefined ? 'r/' : 'rw/';
+  return node.file.command === undefined ? 'r' : 'rw';
 }
 
 /** The table in short, with examples that can be pasted into a shell in the workspace's root. */
-function readmeText(files: readonly ControlFile[]): string {
-  const widest = Math.max(...files.map(({ path }) => path.length));
-  const rows = files.map(({ path, about, command }) => `  ${path.padEnd(widest)}  ${command ? 'rw' : 'r '}  ${about}`);
+function readmeText(rows: readonly ControlRow[]): string {
+  const widest = Math.max(...rows.map(({ path }) => path.length));
+  const table = rows.map((row) => `  ${row.path.padEnd(widest)}  ${accessOf(row).padEnd(3)}  ${row.about}`);
   return `This workspace is kept in PostgreSQL by Tarbox. Its control files are in .tarbox, which no listing shows.
 
 Read a file to ask, write a line to it to command:
 
+  echo before-the-upgrade > .tarbox/layers/new        a checkpoint
+  echo before-the-upgrade > .tarbox/layers/switch     back to it; what was not in a checkpoint is kept, too
+  cat .tarbox/layers/tree
+  diff -r .tarbox/snapshots/before-the-upgrade .      the tree as it was is a directory
   cat .tarbox/health
-  echo all > .tarbox/control/flush && cat .tarbox/control/flush
 
-${rows.join('\n')}
+${table.join('\n')}
 
 A write is one command. When it succeeds, the command has taken effect and is durable. When it fails, nothing has
 changed, and reading the file says why. To be sure to read the outcome of your own command, read it on the same handle:
 
-  exec 8<>.tarbox/control/flush; echo all >&8; cat <&8
+  exec 8<>.tarbox/layers/new; echo before-the-upgrade >&8; cat <&8
 
 "fsync" of any file or directory (sync FILE) returns once everything written before it is in PostgreSQL.
 `;

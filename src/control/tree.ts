@@ -1,6 +1,13 @@
 import { FsError } from '../errno.ts';
-import { type ControlFile, jsonText, type Outcome } from './files.ts';
-import type { ControlAttributes, ControlEntry, ControlPort } from './port.ts';
+import {
+  type ControlChild,
+  type ControlDirectory,
+  type ControlFile,
+  type ControlRow,
+  jsonText,
+  type Outcome,
+} from './files.ts';
+import type { ControlAttributes, ControlEntry, ControlPort, ControlTarget, Soon } from './port.ts';
 
 /** Who may use the control files beside root: the workspace's owner, its group too, or everyone. */
 export type ControlAccess = 'owner' | 'group' | 'all';
@@ -15,19 +22,21 @@ export interface ControlTreeOptions {
 }
 
 interface Node {
+  readonly id: number;
   readonly name: string;
   readonly parent: number;
-  /** Undefined for a directory. */
-  readonly file: ControlFile | undefined;
-  /** Nodes by name, for a directory. */
+  readonly is: { readonly file: ControlFile } | { readonly directory: ControlDirectory };
+  /** Nodes by name. */
   readonly children: Map<string, number>;
+  /** A row of the table, or on the way to one. */
+  readonly fixed: boolean;
+  lookups: number;
   /** Of the last command. */
   outcome: Buffer;
 }
 
 /** An open control file. Its text is made at its first read, so that reading it in pieces gives one state. */
 interface Handle {
-  readonly node: Node;
   text: Buffer | undefined;
   /** Offset at which `text` starts: a command's outcome is read from wherever the handle stands. */
   base: number;
@@ -44,115 +53,210 @@ const CLASSES: { readonly [access in ControlAccess]: number } = { owner: 0o700, 
 const READ_BITS = 0o444;
 const WRITE_BITS = 0o222;
 const ENTER_BITS = 0o555;
+/** More than can be opened in a millisecond; the numbers stay exact until 2248. */
+const HANDLES_PER_MS = 1024;
 /** A command is a line or a JSON object; more is a mistake, such as a file copied here. */
 const COMMAND_MAX_BYTES = 64 * 1024;
 
 /**
- * Makes the tree of control files from their table. Access is by mode and owner, which the kernel checks.
- * A command that fails leaves its reason as the outcome, too.
+ * The tree of control files. Access is by mode and owner, which the kernel checks. A command that fails leaves its
+ * reason as the outcome, too.
  */
-export function controlTree(files: readonly ControlFile[], options: ControlTreeOptions): ControlPort {
-  const nodes: Node[] = [];
-  const handles = new Map<number, Handle>();
-  let nextHandle = 1;
+class ControlTree implements ControlPort {
+  readonly visible: boolean;
+  readonly #options: ControlTreeOptions;
+  readonly #nodes = new Map<number, Node>();
+  readonly #handles = new Map<number, Handle>();
+  #nextId = 0;
+  /** Above every handle of an earlier daemon, whose programs may still use theirs. */
+  #nextHandle: number;
 
-  const add = (name: string, parent: number, file: ControlFile | undefined): number => {
-    const id = nodes.length;
-    nodes.push({ name, parent, file, children: new Map(), outcome: outcomeText({ ok: true, command: null }) });
-    if (id !== parent) nodeAt(parent).children.set(name, id);
-    return id;
-  };
-  const nodeAt = (id: number): Node => {
-    const node = nodes[id];
-    if (node === undefined) throw new FsError('ESTALE', `there is no control file ${id}`);
-    return node;
-  };
-  const handleAt = (id: number): Handle => {
-    const handle = handles.get(id);
-    if (handle === undefined) throw new FsError('ESTALE', 'this control file was opened before the daemon restarted');
-    return handle;
-  };
-
-  add('', 0, undefined);
-  for (const file of files) {
-    const names = file.path.split('/');
-    let at = 0;
-    for (const [index, name] of names.entries()) {
-      const isLast = index === names.length - 1;
-      at = nodeAt(at).children.get(name) ?? add(name, at, isLast ? file : undefined);
+  constructor(rows: readonly ControlRow[], options: ControlTreeOptions) {
+    this.#options = options;
+    this.#nextHandle = options.startedMs * HANDLES_PER_MS;
+    this.visible = options.visible;
+    this.#add('', 0, { directory: this.#fixedDirectory(0) }, true);
+    for (const { path, node } of rows) {
+      const names = path.split('/');
+      const last = names.pop() ?? '';
+      let at = 0;
+      for (const name of names)
+        at =
+          this.#node(at).children.get(name) ??
+          this.#add(name, at, { directory: this.#fixedDirectory(this.#nextId) }, true);
+      this.#add(last, at, node, true);
     }
   }
 
-  return {
-    visible: options.visible,
-    lookup(directory, name) {
-      const node = nodeAt(directory);
-      if (node.file !== undefined) throw new FsError('ENOTDIR', `${node.name} is not a directory`);
-      return node.children.get(name);
-    },
-    parent: (id) => nodeAt(id).parent,
-    list: (directory): readonly ControlEntry[] =>
-      [...nodeAt(directory).children].map(([name, id]) => ({ id, name, directory: nodeAt(id).file === undefined })),
-    attributes(id): ControlAttributes {
-      const { file, children } = nodeAt(id);
-      const allowed = CLASSES[options.access];
-      const { uid, gid } = options.owner();
-      const base = { uid, gid, timeMs: options.startedMs };
-      if (file !== undefined) {
-        const bits = READ_BITS | (file.command === undefined ? 0 : WRITE_BITS);
-        return { ...base, mode: FILE_TYPE | (bits & allowed), nlink: 1 };
-      }
-      const directories = [...children.values()].filter((child) => nodeAt(child).file === undefined);
-      return { ...base, mode: DIRECTORY_TYPE | (ENTER_BITS & allowed), nlink: 2 + directories.length };
-    },
-    open(id, access) {
-      const node = nodeAt(id);
-      if (node.file === undefined) throw new FsError('EISDIR', `${node.name} is a directory`);
-      if (access.write && node.file.command === undefined)
-        throw new FsError('EACCES', `${node.file.path} takes no commands`);
-      const handle = nextHandle++;
-      handles.set(handle, { node, text: undefined, base: 0, wrote: false, fresh: false });
-      return handle;
-    },
-    async read(id, offset, size) {
-      const handle = handleAt(id);
-      if (handle.fresh) {
-        handle.fresh = false;
-        handle.base = offset;
-      } else if (handle.text === undefined || offset <= handle.base) {
-        // From the start, or from the start again (lseek, pread): what a file tells is as of now.
-        if (!handle.wrote) handle.text = await textOf(handle.node);
-        handle.base = Math.min(handle.base, offset);
-      }
-      const start = offset - handle.base;
-      return handle.text?.subarray(start, start + size) ?? Buffer.alloc(0);
-    },
-    async write(id, bytes) {
-      const handle = handleAt(id);
-      const { file } = handle.node;
-      if (file?.command === undefined) throw new FsError('EACCES', 'this control file takes no commands');
-      try {
-        const outcome = await file.command(commandText(bytes));
-        handle.text = outcomeText({ ok: true, ...outcome });
-        return bytes.length;
-      } catch (problem) {
-        handle.text = outcomeText(failureOutcome(problem));
-        throw problem;
-      } finally {
-        handle.wrote = true;
-        handle.fresh = true;
-        if (handle.text !== undefined) handle.node.outcome = handle.text;
-      }
-    },
-    release(id) {
-      handles.delete(id);
-    },
-  };
+  #add(name: string, parent: number, is: Node['is'], fixed: boolean): number {
+    const id = this.#nextId++;
+    const outcome = outcomeText({ ok: true, command: null });
+    this.#nodes.set(id, { id, name, parent, is, children: new Map(), fixed, lookups: 0, outcome });
+    if (id !== parent) this.#node(parent).children.set(name, id);
+    return id;
+  }
+
+  /** A directory that holds what the table says. */
+  #fixedDirectory(id: number): ControlDirectory {
+    return {
+      list: () =>
+        [...this.#node(id).children].map(([name, child]) => ({ name, directory: 'directory' in this.#node(child).is })),
+      find: () => undefined, // its children are nodes already
+    };
+  }
+
+  #node(id: number): Node {
+    const node = this.#nodes.get(id);
+    if (node === undefined) throw new FsError('ESTALE', `there is no control file ${id}`);
+    return node;
+  }
+
+  #directory(id: number): ControlDirectory {
+    const { is, name } = this.#node(id);
+    if (!('directory' in is)) throw new FsError('ENOTDIR', `${name} is not a directory`);
+    return is.directory;
+  }
+
+  #file(id: number): ControlFile {
+    const { is, name } = this.#node(id);
+    if (!('file' in is)) throw new FsError('EISDIR', `${name} is a directory`);
+    return is.file;
+  }
+
+  lookup(directory: number, name: string): Soon<ControlTarget | undefined> {
+    const node = this.#node(directory);
+    const known = node.children.get(name);
+    if (known !== undefined && this.#node(known).fixed) return { node: known };
+    const found = this.#directory(directory).find(name);
+    return found instanceof Promise
+      ? found.then((child) => this.#target(directory, name, child))
+      : this.#target(directory, name, found);
+  }
+
+  #target(directory: number, name: string, child: ControlChild | undefined): ControlTarget | undefined {
+    if (child === undefined) return undefined;
+    if ('snapshot' in child) return child;
+    const known = this.#nodes.get(this.#node(directory).children.get(name) ?? -1);
+    const sameKind = known !== undefined && 'file' in known.is === 'file' in child;
+    const id = sameKind ? known.id : this.#add(name, directory, child, false);
+    this.#node(id).lookups++;
+    return { node: id };
+  }
+
+  forget(id: number, count: number): void {
+    const node = this.#nodes.get(id);
+    if (node === undefined || node.fixed) return;
+    node.lookups -= count;
+    if (node.lookups > 0) return;
+    this.#nodes.delete(id);
+    const siblings = this.#nodes.get(node.parent)?.children;
+    if (siblings?.get(node.name) === id) siblings.delete(node.name);
+  }
+
+  parent(id: number): number {
+    return this.#node(id).parent;
+  }
+
+  list(directory: number): Soon<readonly ControlEntry[]> {
+    return this.#directory(directory).list();
+  }
+
+  attributes(id: number): ControlAttributes {
+    const { is, children } = this.#node(id);
+    const allowed = CLASSES[this.#options.access];
+    const { uid, gid } = this.#options.owner();
+    const base = { uid, gid, timeMs: this.#options.startedMs };
+    if ('file' in is) {
+      const bits = READ_BITS | (is.file.command === undefined ? 0 : WRITE_BITS);
+      return { ...base, mode: FILE_TYPE | (bits & allowed), nlink: 1 };
+    }
+    const bits = ENTER_BITS | (is.directory.create === undefined ? 0 : WRITE_BITS);
+    const directories = [...children.values()].filter((child) => 'directory' in this.#node(child).is);
+    return { ...base, mode: DIRECTORY_TYPE | (bits & allowed), nlink: 2 + directories.length };
+  }
+
+  create(directory: number, name: string): number {
+    const { create } = this.#directory(directory);
+    if (create === undefined) throw new FsError('EPERM', 'no files can be made here');
+    const id = this.#add(name, directory, { file: create(name) }, false);
+    this.#node(id).lookups++;
+    return id;
+  }
+
+  async remove(directory: number, name: string, request: number): Promise<void> {
+    const { remove } = this.#directory(directory);
+    if (remove === undefined) throw new FsError('EPERM', 'nothing can be removed here');
+    await remove(name, request);
+  }
+
+  open(id: number, access: { readonly write: boolean }): number {
+    const file = this.#file(id);
+    if (access.write && file.command === undefined)
+      throw new FsError('EACCES', `${this.#node(id).name} takes no commands`);
+    const handle = this.#nextHandle++;
+    this.#handles.set(handle, { text: undefined, base: 0, wrote: false, fresh: false });
+    return handle;
+  }
+
+  /** A handle that an earlier daemon gave out is as good as a new one. */
+  #handle(number: number): Handle {
+    let handle = this.#handles.get(number);
+    if (handle === undefined) {
+      handle = { text: undefined, base: 0, wrote: false, fresh: false };
+      this.#handles.set(number, handle);
+    }
+    return handle;
+  }
+
+  async read(id: number, number: number, offset: number, size: number): Promise<Buffer> {
+    const node = this.#node(id);
+    const handle = this.#handle(number);
+    if (handle.fresh) {
+      handle.fresh = false;
+      handle.base = offset;
+    } else if (handle.text === undefined || offset <= handle.base) {
+      // From the start, or from the start again (lseek, pread): what a file tells is as of now.
+      if (!handle.wrote) handle.text = await textOf(node, this.#file(id));
+      handle.base = Math.min(handle.base, offset);
+    }
+    const start = offset - handle.base;
+    return handle.text?.subarray(start, start + size) ?? Buffer.alloc(0);
+  }
+
+  async write(id: number, number: number, bytes: Buffer, request: number): Promise<number> {
+    const node = this.#node(id);
+    const handle = this.#handle(number);
+    const { command } = this.#file(id);
+    if (command === undefined) throw new FsError('EACCES', 'this control file takes no commands');
+    const finish = (outcome: Outcome) => {
+      handle.text = outcomeText(outcome);
+      handle.wrote = true;
+      handle.fresh = true;
+      node.outcome = handle.text;
+    };
+    try {
+      finish({ ok: true, ...(await command(commandText(bytes), request)) });
+    } catch (problem) {
+      finish(failureOutcome(problem));
+      throw problem;
+    }
+    return bytes.length;
+  }
+
+  release(handle: number): void {
+    this.#handles.delete(handle);
+  }
 }
 
-async function textOf(node: Node): Promise<Buffer> {
-  if (node.file?.read === undefined) return node.outcome;
-  return Buffer.from(await node.file.read());
+/** Makes the tree of control files from their table. */
+export function controlTree(rows: readonly ControlRow[], options: ControlTreeOptions): ControlPort {
+  return new ControlTree(rows, options);
+}
+
+async function textOf(node: Node, file: ControlFile): Promise<Buffer> {
+  if (file.read === undefined) return node.outcome;
+  const text = await file.read();
+  return typeof text === 'string' ? Buffer.from(text) : text;
 }
 
 /** @throws {FsError} EINVAL when it isn't a line of text or JSON */

@@ -1,6 +1,8 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
+import { execa } from 'execa';
+import { makeDirectory } from './directory.ts';
 
 interface SymlinkEntry {
   readonly source: string;
@@ -34,21 +36,36 @@ function findPackage(): { native: string; version: string } {
 /**
  * Copies PostgreSQL's binaries to below `directory`, where any user may read them, unless they're there already.
  * npm packages can't hold symbolic links; the package lists them and they're restored here.
+ *
+ * @throws {Error} one line: what is missing, or why they can't be copied.
  */
-export function installBinaries(directory: string): Binaries {
+export async function installBinaries(directory: string): Promise<Binaries> {
   const { native, version } = findPackage();
   const installed = join(directory, `postgresql-${version}`);
   if (!existsSync(installed)) {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     const copy = `${installed}.${process.pid}`;
     rmSync(copy, { recursive: true, force: true });
-    cpSync(native, copy, { recursive: true });
+    await copyReadable(native, copy);
     restoreSymlinks(copy);
     for (const binary of ['initdb', 'postgres', 'pg_ctl']) chmodSync(join(copy, 'bin', binary), 0o755);
-    chmodSync(copy, 0o755);
     renameSync(copy, installed);
   }
   return { bin: join(installed, 'bin'), major: String(Number.parseInt(version, 10)) };
+}
+
+/** By cp(1), which says what fails: Node's copy calls a full disk an input/output error. */
+async function copyReadable(from: string, to: string): Promise<void> {
+  for (const [program, ...args] of [
+    ['cp', '-r', from, to],
+    ['chmod', '-R', 'a+rX', to],
+  ] as const) {
+    const { exitCode, stderr } = await execa(program, args, { reject: false });
+    if (exitCode === 0) continue;
+    rmSync(to, { recursive: true, force: true });
+    const reason = stderr.trim().split('\n').at(-1)?.replace(/.*: /, '') ?? `${program} failed`;
+    throw new Error(`cannot copy PostgreSQL's programs (60 MB) to ${dirname(to)}: ${reason}; set TARBOX_DATA`);
+  }
 }
 
 function restoreSymlinks(root: string): void {

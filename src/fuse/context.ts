@@ -5,6 +5,14 @@ import type { Caller, Workspace } from '../vfs/workspace.ts';
 import { inHeader } from './wire/abi.ts';
 import type { ValueOf } from './wire/struct.ts';
 
+/** A tree that doesn't change any more. */
+export interface FrozenTree {
+  readonly workspace: Workspace;
+  readonly view: number;
+  /** Added to inode numbers for st_ino, so that no two trees seem to have the same file. */
+  readonly inoBase: number;
+}
+
 /** What the file system as a whole tells of its space (statfs(2)). */
 export interface SpaceReport {
   readonly totalBytes: number;
@@ -19,23 +27,35 @@ export interface Services {
   readonly sync: () => Promise<void>;
   readonly space: () => SpaceReport;
   readonly control: ControlPort;
+  /** The frozen tree in which a view of an inode is, other than the one that it has in the live tree. */
+  readonly frozen: (view: number, ino: Ino) => FrozenTree | undefined;
   /** Close waits for the commit. */
   readonly closeWaits: boolean;
 }
 
-/** nodeid = view << 44 | ino: view 0 is the live tree, the last one the control files. */
+/**
+ * nodeid = view << 44 | ino. In the live tree an inode has view 0, or the one that the last switch to change it gave it;
+ * with an earlier one it's as it was before. Views from SNAPSHOT_VIEW on are whole trees, each of one layer. The last
+ * view is that of the control files.
+ */
 const VIEW_SHIFT_HI = 12;
 const INO_MASK_HI = 0xfff;
 const WORD = 4294967296;
 export const LIVE_VIEW = 0;
 export const CONTROL_VIEW = 0xf_ffff;
+export const SNAPSHOT_VIEW = 0x8_0000;
+/** Layers that can have a view of their own. */
+export const SNAPSHOT_LAYERS = CONTROL_VIEW - SNAPSHOT_VIEW;
 
 /**
  * The request being served, decoded in place. One object is used again for every request, so nothing in it may be
  * kept beyond the call.
  */
 export class Context {
-  readonly workspace: Workspace;
+  readonly live: Workspace;
+  /** The tree that the request is about: the live one, unless `frozen` says which. */
+  workspace: Workspace;
+  frozen: FrozenTree | undefined;
   readonly services: Services;
   request: Buffer = Buffer.alloc(0);
   /** Where the request's extensions, or else the request, ends. */
@@ -48,6 +68,7 @@ export class Context {
   readonly #readHeader = inHeader.reader();
 
   constructor(workspace: Workspace, services: Services) {
+    this.live = workspace;
     this.workspace = workspace;
     this.services = services;
   }
@@ -60,6 +81,8 @@ export class Context {
     const header = this.#readHeader(request, 0);
     this.header = header;
     this.after = undefined;
+    this.workspace = this.live;
+    this.frozen = undefined;
     if (header.len !== length) throw new FsError('EIO', `a request of ${length} bytes says that it has ${header.len}`);
     this.end = length - header.totalExtlen * 8;
     this.caller.uid = header.uid;
@@ -75,6 +98,44 @@ export class Context {
     return inoOf(this.header.nodeidLo, this.header.nodeidHi);
   }
 
+  /** The kernel's number of the request; the same when it's sent again to another daemon. */
+  get number(): number {
+    return requestNumber(this.header.uniqueLo, this.header.uniqueHi);
+  }
+
+  /** Finds the tree that the request's inode is in. False when there's none any more. */
+  enterTree(): boolean {
+    const { view, ino } = this;
+    if (view === viewIn(this.live, ino)) return true;
+    return this.enterFrozen(view, ino);
+  }
+
+  enterFrozen(view: number, ino: Ino): boolean {
+    this.frozen = this.services.frozen(view, ino);
+    if (this.frozen === undefined) return false;
+    this.workspace = this.frozen.workspace;
+    return true;
+  }
+
+  /**
+   * The inode of another nodeid in the request, which must be in the live tree, too.
+   *
+   * @throws {FsError} ESTALE for one that a switch has changed; EXDEV for another tree's: programs that copy or move then
+   *   read and write instead
+   */
+  liveIno(nodeidLo: number, nodeidHi: number): Ino {
+    const ino = inoOf(nodeidLo, nodeidHi);
+    const view = nodeidHi >>> VIEW_SHIFT_HI;
+    if (view === viewIn(this.live, ino)) return ino;
+    if (view >= SNAPSHOT_VIEW) throw new FsError('EXDEV', 'that is not in the same tree');
+    throw new FsError('ESTALE', `inode ${ino} is not what it was`);
+  }
+
+  /** @throws {FsError} EIO when the request ends before `at` */
+  require(at: number): void {
+    if (at > this.end) throw new FsError('EIO', 'the request holds less than it says');
+  }
+
   /** Where the NUL of the name that starts at `at` is. @throws {FsError} EIO when the request ends before it. */
   nameEnd(at: number): number {
     const end = this.request.indexOf(0, at);
@@ -88,8 +149,18 @@ export class Context {
   }
 }
 
+/** Unique numbers grow from 0 by two and stay far below 2^53; the resend bit isn't part of the identity. */
+export function requestNumber(uniqueLo: number, uniqueHi: number): number {
+  return (uniqueHi & 0x1f_ffff) * WORD + uniqueLo;
+}
+
 export function inoOf(nodeidLo: number, nodeidHi: number): Ino {
   return ((nodeidHi & INO_MASK_HI) * WORD + nodeidLo) as Ino; // a nodeid carries the ino that it was made of
+}
+
+/** The view that an inode has in the live tree. */
+export function viewIn(live: Workspace, ino: Ino): number {
+  return live.views.size === 0 ? LIVE_VIEW : (live.views.get(ino) ?? LIVE_VIEW);
 }
 
 /** The upper word of the nodeid of `ino` in a view. */

@@ -150,6 +150,8 @@ export interface Device {
    * inode or name isn't cached; ENODEV unmounted; EINVAL malformed.
    */
   write(buffer: Buffer, length: number): number;
+  /** As `write`, on another thread: the kernel may keep it waiting until a request has been answered. */
+  writeAway(buffer: Buffer, length: number): Promise<number>;
   /**
    * Resolves true when there is something to read, or the connection ended and reading tells how;
    * false after `timeoutMs` (negative: never), or when the device is closed here. Costs no thread.
@@ -177,6 +179,14 @@ export function openDevice(fd: number): Device {
     write(buffer, length) {
       const bytes = write(fd, buffer, length);
       return bytes < 0 ? -lastErrno() : bytes;
+    },
+    writeAway(buffer, length) {
+      return new Promise((done, fail) => {
+        write.async(fd, buffer, length, (error, bytes) => {
+          if (error) fail(error);
+          else done(bytes < 0 ? -lastErrno() : bytes);
+        });
+      });
     },
     waitReadable(timeoutMs) {
       if (!isOpen) return Promise.resolve(false);

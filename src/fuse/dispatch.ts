@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { errno, FsError } from '../errno.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
-import { CONTROL_VIEW, Context, LIVE_VIEW, type Services } from './context.ts';
+import { CONTROL_VIEW, Context, requestNumber, type Services, SNAPSHOT_VIEW } from './context.ts';
 import { serveControl } from './handlers/control.ts';
 import { type HandlerRow, handlerTable } from './handlers/table.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from './session.ts';
@@ -15,12 +15,12 @@ export interface DispatchParts {
   readonly workspace: Workspace;
   readonly services: Services;
   readonly clock: Clock;
-  readonly load: (miss: Miss) => Promise<void>;
+  readonly load: (workspace: Workspace, miss: Miss) => Promise<void>;
   /** Whether a change must wait for a commit first. @throws {FsError} where waiting is no use. */
   readonly mustWait: (requestBytes: number) => boolean;
   readonly room: () => Promise<void>;
-  /** An operation changed something: keeps its request for a new daemon, and sees to its commit. */
-  readonly accept: (sequence: number, timeMs: number, request: Buffer, length: number) => void;
+  /** An operation changed something: keeps its request and its answer for a new daemon, and sees to its commit. */
+  readonly accept: (accepted: Accepted) => void;
   /** Every change waits for its commit before it's answered. */
   readonly strict: boolean;
   /** Answers a parked request; see `Session.reply`. */
@@ -33,11 +33,36 @@ export interface DispatchParts {
   readonly setxattrExtended: boolean;
 }
 
+/** An operation that changed something, as it was asked for and answered. */
+export interface Accepted {
+  readonly sequence: number;
+  readonly timeMs: number;
+  /** The request is the first `requestBytes` of it. */
+  readonly request: Buffer;
+  readonly requestBytes: number;
+  /** The answer starts at `answerAt` of it. */
+  readonly answer: Buffer;
+  readonly answerAt: number;
+  /** Bytes of the answer; without any, its errno as a negative number, or 0. */
+  readonly result: number;
+}
+
+/** What an earlier daemon carried out and may not have answered. */
+export interface Carried {
+  readonly sequence: number;
+  readonly timeMs: number;
+  readonly request: Buffer;
+  readonly answer: Buffer | number;
+}
+
 /** A request that waits, by its unique number. */
 interface Parked {
   readonly request: Buffer;
   cancelled: boolean;
 }
+
+/** How often those that got a signal while they waited are looked at for one that ends them. */
+const KILL_CHECK_MS = 250;
 
 /**
  * Turns requests into operations on the workspace. What misses something is parked, and served again from its start
@@ -49,14 +74,29 @@ export class Dispatcher {
   readonly #rows: readonly (HandlerRow | undefined)[];
   readonly #parked = new Map<number, Parked>();
   readonly #readInterrupt = interruptIn.reader();
-  /** Answers of operations that were carried out again from the log, for those who still wait for them. */
-  #answers: Map<number, Buffer | number> | undefined;
+  /** Answers of an earlier daemon's operations, for those who still wait for them. */
+  #answers: Map<number, KeptAnswer> | undefined;
   #timeMs = 0;
+  #gate: { readonly opened: Promise<void>; readonly open: () => void } | undefined;
+  readonly #accepted: { -readonly [K in keyof Accepted]: Accepted[K] };
+  /** Those among the parked that a signal has reached; the kernel tells of the first one only. */
+  readonly #signalled = new Map<number, Parked>();
+  #killCheck: NodeJS.Timeout | undefined;
 
   constructor(parts: DispatchParts) {
     this.#parts = parts;
     this.#context = new Context(parts.workspace, parts.services);
     this.#rows = handlerTable(parts.setxattrExtended);
+    const nothing = Buffer.alloc(0);
+    this.#accepted = {
+      sequence: 0,
+      timeMs: 0,
+      request: nothing,
+      requestBytes: 0,
+      answer: nothing,
+      answerAt: PAYLOAD,
+      result: 0,
+    };
   }
 
   /** Serves a request as it came from the kernel. See `Serve` of session.ts. */
@@ -80,19 +120,23 @@ export class Dispatcher {
     const row = this.#rows[context.header.opcode];
     if (row === undefined) return -errno.ENOSYS;
     try {
-      if (context.view === CONTROL_VIEW) return this.#finish(serveControl(context), length);
-      if (context.view !== LIVE_VIEW) return -errno.ESTALE;
       if (context.end < 40 + row.argumentBytes) throw new FsError('EIO', 'the request is too short');
+      if (context.view === CONTROL_VIEW) return this.#finish(serveControl(context), length);
+      if (this.#gate !== undefined) return this.#park(length, this.#gate.opened);
+      if (!context.enterTree()) return row.forgets ? NO_REPLY : -errno.ESTALE;
       if (row.changes(context)) {
+        if (context.frozen !== undefined) return refusal(context);
         if (this.#parts.mustWait(length)) return this.#park(length, this.#parts.room());
         this.#timeMs = this.#parts.clock.now();
         this.#parts.workspace.setTime(this.#timeMs);
       }
       return this.#finish(row.handle(context), length);
     } catch (problem) {
-      if (problem instanceof Missing) return this.#park(length, this.#parts.load(problem.miss));
-      if (this.#parts.workspace.mutated) this.#accept(length);
-      return row.forgets ? NO_REPLY : this.#failed(problem);
+      if (problem instanceof Missing) return this.#park(length, this.#parts.load(context.workspace, problem.miss));
+      const failed = this.#failed(problem);
+      const result = row.forgets ? NO_REPLY : failed;
+      if (this.#parts.workspace.mutated) this.#accept(length, result);
+      return result;
     }
   }
 
@@ -101,7 +145,7 @@ export class Dispatcher {
     const { workspace, strict, services } = this.#parts;
     const context = this.#context;
     if (workspace.mutated) {
-      this.#accept(length);
+      this.#accept(length, result);
       if (strict && result !== NO_REPLY) context.after ??= services.sync();
     }
     if (context.after === undefined) return result;
@@ -109,11 +153,18 @@ export class Dispatcher {
     return PARKED;
   }
 
-  #accept(length: number): void {
+  #accept(length: number, result: number): void {
     const { workspace, accept } = this.#parts;
     workspace.mutated = false;
     workspace.sequence++;
-    accept(workspace.sequence, this.#timeMs, this.#context.request, length);
+    const accepted = this.#accepted;
+    accepted.sequence = workspace.sequence;
+    accepted.timeMs = this.#timeMs;
+    accepted.request = this.#context.request;
+    accepted.requestBytes = length;
+    accepted.answer = this.#context.reply;
+    accepted.result = result;
+    accept(accepted);
   }
 
   /** Errors become errnos here and nowhere else. */
@@ -131,7 +182,7 @@ export class Dispatcher {
     const { uniqueLo, uniqueHi } = this.#context.header;
     const forgets = this.#rows[this.#context.header.opcode]?.forgets === true;
     const parked: Parked = { request, cancelled: false };
-    const key = keyOf(uniqueLo, uniqueHi);
+    const key = requestNumber(uniqueLo, uniqueHi);
     this.#parked.set(key, parked);
     const again = (result: () => number) => {
       if (parked.cancelled) return;
@@ -155,7 +206,7 @@ export class Dispatcher {
     const { uniqueLo, uniqueHi } = this.#context.header;
     const built = result > 0 ? Buffer.from(this.#context.reply.subarray(PAYLOAD, PAYLOAD + result)) : undefined;
     const request = Buffer.from(this.#context.request.subarray(0, 40));
-    const key = keyOf(uniqueLo, uniqueHi);
+    const key = requestNumber(uniqueLo, uniqueHi);
     const parked: Parked = { request, cancelled: false };
     this.#parked.set(key, parked);
     const answer = (code: number, bytes: Buffer | undefined) => {
@@ -185,13 +236,45 @@ export class Dispatcher {
    */
   #interrupt(): number {
     const { uniqueLo, uniqueHi } = this.#readInterrupt(this.#context.request, 40);
-    const key = keyOf(uniqueLo, uniqueHi);
+    const key = requestNumber(uniqueLo, uniqueHi);
     const parked = this.#parked.get(key);
-    if (parked === undefined || !this.#parts.isKilled(parked.request.readUInt32LE(32))) return NO_REPLY;
+    if (parked === undefined || this.#letGo(key, parked)) return NO_REPLY;
+    this.#signalled.set(key, parked);
+    this.#killCheck ??= setInterval(() => this.#checkSignalled(), KILL_CHECK_MS).unref();
+    return NO_REPLY;
+  }
+
+  /** Ends the wait of a process that was killed; false for another. */
+  #letGo(key: number, parked: Parked): boolean {
+    const { request } = parked;
+    if (!this.#parts.isKilled(request.readUInt32LE(32))) return false;
     parked.cancelled = true;
     this.#parked.delete(key);
-    this.#parts.reply(uniqueLo, uniqueHi, -errno.EINTR);
-    return NO_REPLY;
+    this.#parts.reply(request.readUInt32LE(8), request.readUInt32LE(12), -errno.EINTR);
+    return true;
+  }
+
+  #checkSignalled(): void {
+    for (const [key, parked] of this.#signalled)
+      if (this.#parked.get(key) !== parked || this.#letGo(key, parked)) this.#signalled.delete(key);
+    if (this.#signalled.size > 0) return;
+    clearInterval(this.#killCheck);
+    this.#killCheck = undefined;
+  }
+
+  /** From now on requests on the tree wait, until `openGate`; what is being loaded for them goes on. */
+  closeGate(): void {
+    if (this.#gate !== undefined) throw new Error('the gate is closed already');
+    let open = () => {};
+    const opened = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    this.#gate = { opened, open };
+  }
+
+  openGate(): void {
+    this.#gate?.open();
+    this.#gate = undefined;
   }
 
   /** Whether nothing waits any more. */
@@ -200,39 +283,47 @@ export class Dispatcher {
   }
 
   /**
-   * Carries out a request from the log again, at the time it had. Its answer is kept for whoever still waits.
+   * Carries an operation out again, at the time it had. Its answer is kept for whoever still waits.
    *
    * @throws what loading throws; {Error} when it doesn't lead where it led before.
    */
-  async replay(sequence: number, timeMs: number, request: Buffer): Promise<void> {
-    const { workspace } = this.#parts;
+  async replay({ sequence, timeMs, request, answer }: Carried): Promise<void> {
+    const { workspace, strict } = this.#parts;
     const context = this.#context;
-    const reply = this.#parts.replyBuffer();
     for (;;) {
-      context.take(request, request.length, reply);
+      context.take(request, request.length, this.#parts.replyBuffer());
       this.#timeMs = timeMs;
       workspace.setTime(timeMs);
-      let result: number;
       try {
-        result = this.#rows[context.header.opcode]?.handle(context) ?? -errno.ENOSYS;
+        this.#rows[context.header.opcode]?.handle(context);
       } catch (problem) {
         if (problem instanceof Missing) {
-          await this.#parts.load(problem.miss);
+          await this.#parts.load(workspace, problem.miss);
           continue;
         }
-        result = this.#failed(problem);
+        // It failed before, too, after it had changed something.
       }
-      if (!workspace.mutated)
-        throw new Error(`request ${sequence} of the local log changed nothing when carried out again`);
-      this.#accept(request.length);
-      if (workspace.sequence !== sequence)
-        throw new Error(`the local log goes on with ${sequence} where ${workspace.sequence} was due`);
-      this.#answers ??= new Map();
-      const { uniqueLo, uniqueHi } = context.header;
-      const answer = result > 0 ? Buffer.from(reply.subarray(PAYLOAD, PAYLOAD + result)) : result;
-      this.#answers.set(keyOf(uniqueLo, uniqueHi), answer);
-      return;
+      break;
     }
+    if (!workspace.mutated)
+      throw new Error(`request ${sequence} of the local log changed nothing when carried out again`);
+    workspace.mutated = false;
+    workspace.sequence++;
+    if (workspace.sequence !== sequence)
+      throw new Error(`the local log goes on with ${sequence} where ${workspace.sequence} was due`);
+    // A handler that has its answer wait has begun to wait for it; here that's done when there's someone to answer.
+    context.after?.catch(() => {});
+    this.#keepAnswer(request, answer, strict || context.after !== undefined);
+  }
+
+  /** Keeps the answer of an operation that is committed, for whoever still waits for it. */
+  remember({ request, answer }: Carried): void {
+    this.#keepAnswer(request, answer, false);
+  }
+
+  #keepAnswer(request: Buffer, answer: Buffer | number, waits: boolean): void {
+    this.#answers ??= new Map();
+    this.#answers.set(requestNumber(request.readUInt32LE(8), request.readUInt32LE(12)), { answer, waits });
   }
 
   /** Nobody waits for answers from before any more. */
@@ -244,16 +335,25 @@ export class Dispatcher {
   #answered(reply: Buffer): number | undefined {
     const { uniqueLo, uniqueHi } = this.#context.header;
     if ((uniqueHi & UNIQUE_RESEND_HI) === 0) return undefined;
-    const key = keyOf(uniqueLo, uniqueHi);
-    const answer = this.#answers?.get(key);
-    if (answer === undefined) return undefined;
-    this.#answers?.delete(key);
-    if (typeof answer === 'number') return answer;
-    return answer.copy(reply, PAYLOAD);
+    const kept = this.#answers?.get(requestNumber(uniqueLo, uniqueHi));
+    if (kept === undefined) return undefined;
+    const { answer, waits } = kept;
+    const result = typeof answer === 'number' ? answer : answer.copy(reply, PAYLOAD);
+    if (!waits) return result;
+    this.#answerAfter(this.#parts.services.sync(), result);
+    return PARKED;
   }
 }
 
-/** Unique numbers grow from 0 by two and stay far below 2^53; the resend bit isn't part of the identity. */
-function keyOf(uniqueLo: number, uniqueHi: number): number {
-  return (uniqueHi & 0x1f_ffff) * 4294967296 + uniqueLo;
+interface KeptAnswer {
+  readonly answer: Buffer | number;
+  /** It tells that the operation is committed. */
+  readonly waits: boolean;
+}
+
+/** Why something in a frozen tree can't be changed. A copy out of it is left to the kernel, which reads and writes. */
+function refusal(context: Context): number {
+  if (context.header.opcode === OPCODE.COPY_FILE_RANGE || context.header.opcode === OPCODE.COPY_FILE_RANGE_64)
+    return -errno.EXDEV;
+  return context.view >= SNAPSHOT_VIEW ? -errno.EROFS : -errno.ESTALE;
 }

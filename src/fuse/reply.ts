@@ -1,7 +1,7 @@
 import type { ControlAttributes } from '../control/port.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { isDirectory } from '../vfs/inode.ts';
-import { CONTROL_VIEW, LIVE_VIEW, nodeidHi } from './context.ts';
+import { CONTROL_VIEW, type Context, nodeidHi, viewIn } from './context.ts';
 import { attrOut, entryOut, statxOut } from './wire/abi.ts';
 
 /** Seconds for which the kernel may keep what it was told: as long as it likes, since every change passes by us. */
@@ -36,9 +36,9 @@ interface AttributeFields {
   blksize: number;
 }
 
-function fill(target: AttributeFields, inode: Inode): void {
+function fill(target: AttributeFields, inode: Inode, inoBase: number): void {
   const directory = isDirectory(inode);
-  target.ino = inode.ino;
+  target.ino = inoBase + inode.ino;
   target.size = directory ? DIRECTORY_BYTES : inode.size;
   target.blocks = directory ? SECTORS_PER_PAGE : Math.ceil(inode.allocated / PAGE_BYTES) * SECTORS_PER_PAGE;
   target.atime = inode.atimeSec;
@@ -55,15 +55,19 @@ function fill(target: AttributeFields, inode: Inode): void {
   target.blksize = IO_BYTES;
 }
 
-/** Writes an `entryOut` that gives the kernel a reference to the inode; returns its size. */
-export function putEntry(reply: Buffer, at: number, inode: Inode): number {
+/**
+ * Writes an `entryOut` that gives the kernel a reference to the inode, by a name that it may keep for so many seconds;
+ * returns its size.
+ */
+export function putEntry(context: Context, at: number, inode: Inode, validSec = FOREVER): number {
+  const { frozen, live, reply } = context;
   inode.lookups++;
   entry.nodeidLo = inode.ino >>> 0;
-  entry.nodeidHi = nodeidHi(LIVE_VIEW, inode.ino);
+  entry.nodeidHi = nodeidHi(frozen === undefined ? viewIn(live, inode.ino) : frozen.view, inode.ino);
   entry.generation = 0;
-  entry.entryValid = FOREVER;
+  entry.entryValid = validSec;
   entry.attrValid = FOREVER;
-  fill(entry, inode);
+  fill(entry, inode, frozen?.inoBase ?? 0);
   writeEntry(reply, at, entry);
   return entryOut.size;
 }
@@ -83,10 +87,11 @@ export function putUnreferenced(reply: Buffer, at: number): void {
   writeEntry(reply, at, NOTHING);
 }
 
-export function putAttributes(reply: Buffer, at: number, inode: Inode): number {
+export function putAttributes(context: Context, at: number, inode: Inode): number {
+  const { frozen, reply } = context;
   attributes.attrValid = FOREVER;
   attributes.attrValidNsec = 0;
-  fill(attributes, inode);
+  fill(attributes, inode, frozen?.inoBase ?? 0);
   writeAttr(reply, at, attributes);
   return attrOut.size;
 }
@@ -95,8 +100,9 @@ export function putAttributes(reply: Buffer, at: number, inode: Inode): number {
 const STATX_MASK = 0xfff;
 
 /** Writes a `statxOut`, which is `attrOut` with the time of birth. */
-export function putStatx(reply: Buffer, at: number, inode: Inode): number {
-  fill(FIELDS, inode);
+export function putStatx(context: Context, at: number, inode: Inode): number {
+  const { frozen, reply } = context;
+  fill(FIELDS, inode, frozen?.inoBase ?? 0);
   Object.assign(extended, FIELDS);
   extended.attrValid = FOREVER;
   extended.mask = STATX_MASK;
@@ -110,8 +116,18 @@ export function putStatx(reply: Buffer, at: number, inode: Inode): number {
 
 const FIELDS: AttributeFields = attrOut.blank();
 
-/** st_ino of the control files: above every inode of the tree. */
-const CONTROL_INO_BASE = 2 ** 44;
+/**
+ * Spaces for st_ino, which must stay below 2^53: the live tree's is the first, the control files' the last, and
+ * snapshots share those between.
+ */
+const INO_SPACE = 2 ** 40;
+const INO_SPACES = 2 ** 13;
+const CONTROL_INO_BASE = (INO_SPACES - 1) * INO_SPACE;
+
+/** What is added to the inode numbers of a layer's snapshot; 8190 layers in a row have different ones. */
+export function snapshotInoBase(layer: number): number {
+  return (1 + (layer % (INO_SPACES - 2))) * INO_SPACE;
+}
 
 function fillControl(target: AttributeFields, id: number, found: ControlAttributes): void {
   const sec = Math.floor(found.timeMs / 1000);

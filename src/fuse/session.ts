@@ -42,6 +42,7 @@ export class Session {
   readonly #header = outHeader.blank();
   readonly #writeHeader = outHeader.writer();
   #ended = false;
+  #onDrained: (() => void) | undefined;
 
   constructor(device: Device, options: SessionOptions) {
     this.#device = device;
@@ -67,6 +68,13 @@ export class Session {
     this.#ended = true;
   }
 
+  /** Resolves when every request that waits now has been read and served, or parked. */
+  drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onDrained = resolve;
+    });
+  }
+
   /** Serves what there is, for one turn. True when nothing more came and it's time to sleep. */
   #serveTurn(): boolean {
     const started = performance.now();
@@ -79,6 +87,8 @@ export class Session {
         lastServed = now;
         if (now - started > TURN_MS) return false;
       } else if (length === -EAGAIN) {
+        this.#onDrained?.();
+        this.#onDrained = undefined;
         if (now - lastServed > SPIN_MS) return true;
       } else if (length === -ENODEV) this.#ended = true;
       else if (length !== -EINTR && length !== -ENOENT)

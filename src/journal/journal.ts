@@ -1,6 +1,7 @@
 import { FsError } from '../errno.ts';
+import type { Slot } from '../vfs/content.ts';
 import { type SegmentPlan, segmentImage, settleChanges, slotsToStore, type Taken, takeChanges } from '../vfs/record.ts';
-import { type Batch, type ByteString, type Commits, type NewChunk, StoreError } from '../vfs/store.ts';
+import { type Batch, type Commits, type Seal, StoreError } from '../vfs/store.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { LocalLog } from './log.ts';
 
@@ -17,11 +18,17 @@ export type JournalState = 'ok' | 'degraded' | 'lost';
 export interface JournalParts {
   readonly workspace: Workspace;
   readonly commits: Commits;
-  readonly hash: (data: Uint8Array) => ByteString;
   readonly localLog: LocalLog | undefined;
   /** Resolves when all loads that run now have ended. */
   readonly loadsSettled: () => Promise<void>;
   readonly onState: (state: JournalState, reason: string) => void;
+}
+
+/** A layer that is to be frozen by the next commit. */
+interface Sealing {
+  readonly make: () => Seal;
+  readonly resolve: () => void;
+  readonly reject: (problem: FsError) => void;
 }
 
 interface Waiter {
@@ -32,7 +39,7 @@ interface Waiter {
 
 /** Inodes that start a commit before the interval is over, so that no batch gets large enough to be felt. */
 const EARLY_INODES = 4000;
-/** Chunk bytes hashed and sent at a time; two such groups are on their way at once. */
+/** Chunk bytes stored at a time; two such groups are on their way at once. */
 const GROUP_BYTES = 4 * 1024 * 1024;
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 2000;
@@ -44,6 +51,7 @@ const LAST_RETRY_MS = 2000;
 export class Journal {
   readonly #parts: JournalParts;
   readonly #options: JournalOptions;
+  #intervalMs: number;
   readonly #earlyBytes: number;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -51,6 +59,7 @@ export class Journal {
   #committed: number;
   #waiters: Waiter[] = [];
   #roomWaiters: Waiter[] = [];
+  #sealings: Sealing[] = [];
   #state: JournalState = 'ok';
   #failure: FsError | undefined;
   #stopping = false;
@@ -59,6 +68,7 @@ export class Journal {
   constructor(parts: JournalParts, options: JournalOptions) {
     this.#parts = parts;
     this.#options = options;
+    this.#intervalMs = options.intervalMs;
     this.#earlyBytes = Math.floor(options.dirtyLimitBytes / 4);
     this.#committed = parts.workspace.sequence;
   }
@@ -76,7 +86,7 @@ export class Journal {
   }
 
   #arm(): void {
-    this.#timer = setTimeout(() => this.#start(), this.#options.intervalMs);
+    this.#timer = setTimeout(() => this.#start(), this.#intervalMs);
   }
 
   /**
@@ -121,6 +131,20 @@ export class Journal {
     });
   }
 
+  /**
+   * Freezes the working layer with every change made so far. `make` is called at the cut: what is changed before it is
+   * in the frozen layer, and nothing that is changed after it.
+   *
+   * @throws as `sync`; then the layer stays what it was
+   */
+  seal(make: () => Seal): Promise<void> {
+    if (this.#state === 'lost') return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      this.#sealings.push({ make, resolve, reject });
+      this.#start();
+    });
+  }
+
   get state(): JournalState {
     return this.#state;
   }
@@ -128,6 +152,11 @@ export class Journal {
   /** Bytes of content that wait for their commit. */
   get dirtyBytes(): number {
     return this.#parts.workspace.dirtyBytes + this.#inFlightBytes;
+  }
+
+  /** Changes `intervalMs`, for the changes that come. */
+  setInterval(intervalMs: number): void {
+    this.#intervalMs = intervalMs;
   }
 
   /** Commits what is left. @throws as `sync` */
@@ -162,7 +191,7 @@ export class Journal {
     this.#running = this.#run().finally(() => {
       this.#running = undefined;
       if (this.#state === 'lost' || this.#stopping) return;
-      if (this.#waiters.length > 0 || this.#roomWaiters.length > 0) this.#start();
+      if (this.#waiters.length + this.#roomWaiters.length + this.#sealings.length > 0) this.#start();
       else if (this.#hasChanges()) this.changed();
     });
   }
@@ -170,34 +199,57 @@ export class Journal {
   async #run(): Promise<void> {
     const { workspace, localLog } = this.#parts;
     const mark = localLog?.mark();
-    const taken = takeChanges(workspace);
+    const sealing = this.#sealings.shift();
+    const taken = takeChanges(workspace, sealing?.make());
     this.#inFlightBytes = taken.bytes;
-    const done = await this.#writeUntilDone(taken);
+    const done = await this.#writeUntilDone(taken, sealing);
     if (!done) return;
     await this.#parts.loadsSettled();
     settleChanges(workspace, taken);
     this.#inFlightBytes = 0;
     this.#committed = taken.batch.sequence;
-    if (mark !== undefined) localLog?.trim(mark);
     this.#resolveUpTo(taken.batch.sequence);
+    sealing?.resolve();
+    // Those who waited for this commit are answered in the turn that follows. Until then the log is the only place
+    // that knows of it that they have been served.
+    await new Promise(setImmediate);
+    if (mark !== undefined) localLog?.trim(mark);
+    this.#resolveRoom();
   }
 
   /** Tries until it's committed; false when it never will be. */
-  async #writeUntilDone(taken: Taken): Promise<boolean> {
+  async #writeUntilDone(first: Taken, sealing: Sealing | undefined): Promise<boolean> {
+    let taken = first;
     let retryMs = FIRST_RETRY_MS;
+    let isKnown = true;
     for (;;) {
       try {
         await this.#write(taken);
+        // It was given up meanwhile: that it was the last to get through changes nothing.
+        if (this.#lost()) return false;
         this.#failure = undefined;
         this.#setState('ok', '');
         return true;
       } catch (problem) {
         if (this.#state === 'lost') return false;
+        isKnown &&= !isUnavailable(problem);
         this.#failed(problem);
-        if (this.#lost() || this.#stopping) return false;
+        if (this.#lost() || this.#stopping) {
+          sealing?.reject(this.#failure ?? new FsError('EIO', 'stopped before it was committed'));
+          return false;
+        }
+        // Nothing may have changed for a command that fails. One that may have been carried out goes on.
+        if (isKnown && taken.batch.seal !== undefined && this.#failure !== undefined) {
+          this.#parts.workspace.place = taken.batch.place;
+          taken = { ...taken, batch: { ...taken.batch, seal: undefined } };
+          sealing?.reject(this.#failure);
+        }
       }
       await this.#pause(retryMs);
-      if (this.#lost()) return false;
+      if (this.#lost()) {
+        if (this.#failure !== undefined) sealing?.reject(this.#failure);
+        return false;
+      }
       retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
     }
   }
@@ -237,27 +289,30 @@ export class Journal {
 
   async #storeChunks(plans: readonly SegmentPlan[]): Promise<void> {
     const uploads: Promise<void>[] = [];
-    let group = new Map<ByteString, NewChunk>();
+    let group: Slot[] = [];
     let groupBytes = 0;
     const send = async () => {
-      // Two groups at most are on their way; awaiting also lets requests be served between two groups of hashing.
+      // Two groups at most are on their way, so that their copies stay few.
       if (uploads.length > 1) await uploads[uploads.length - 2];
-      const upload = this.#parts.commits.putChunks([...group.values()]);
+      const upload = this.#storeGroup(group);
       upload.catch(() => {}); // seen below, by Promise.all
       uploads.push(upload);
-      group = new Map();
+      group = [];
       groupBytes = 0;
     };
     for (const slot of slotsToStore(plans)) {
-      if (slot.data === undefined) continue;
-      const data = slot.data.subarray(0, slot.length);
-      if (slot.hash === '') slot.hash = this.#parts.hash(data);
-      group.set(slot.hash, { hash: slot.hash, data });
-      groupBytes += data.length;
+      group.push(slot);
+      groupBytes += slot.length;
       if (groupBytes >= GROUP_BYTES) await send();
     }
-    if (group.size > 0) await send();
+    if (group.length > 0) await send();
     await Promise.all(uploads);
+  }
+
+  async #storeGroup(slots: readonly Slot[]): Promise<void> {
+    const chunks = slots.flatMap(({ data, length }) => data?.subarray(0, length) ?? []);
+    const hashes = await this.#parts.commits.putChunks(chunks);
+    for (const [index, slot] of slots.entries()) slot.hash = hashes[index] ?? '';
   }
 
   #setState(state: JournalState, reason: string): void {
@@ -270,15 +325,23 @@ export class Journal {
     const waiting = this.#waiters;
     this.#waiters = waiting.filter((waiter) => waiter.sequence > sequence);
     for (const waiter of waiting) if (waiter.sequence <= sequence) waiter.resolve();
+  }
+
+  #resolveRoom(): void {
     const forRoom = this.#roomWaiters;
     this.#roomWaiters = [];
     for (const waiter of forRoom) waiter.resolve();
   }
 
   #rejectAll(problem: FsError): void {
-    const all = [...this.#waiters, ...this.#roomWaiters];
+    const all = [...this.#waiters, ...this.#roomWaiters, ...this.#sealings];
     this.#waiters = [];
     this.#roomWaiters = [];
+    this.#sealings = [];
     for (const waiter of all) waiter.reject(problem);
   }
+}
+
+function isUnavailable(problem: unknown): boolean {
+  return problem instanceof StoreError && problem.failure === 'unavailable';
 }

@@ -5,28 +5,27 @@ import { type Config, effectiveConfig } from '../config/config.ts';
 import type { ControlPort } from '../control/port.ts';
 import { controlFiles } from '../control/table.ts';
 import { controlTree } from '../control/tree.ts';
-import { FsError } from '../errno.ts';
 import type { Negotiated } from '../fuse/init.ts';
-import { closeHandle, openDirectory, syncFileSystem } from '../fuse/libc.ts';
 import type { Journal } from '../journal/journal.ts';
+import type { Layers } from '../layers/layers.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Health } from './health.ts';
-import type { Tenancy } from './tenancy.ts';
+import { takeKernelPages } from './kernel-pages.ts';
 
 /** The parts of a daemon that its control files tell of. */
 export interface ControlSources {
-  readonly config: Config;
+  readonly config: () => Config;
   readonly health: Health;
   readonly journal: Journal;
   readonly workspace: Workspace;
-  readonly tenancy: Tenancy;
+  readonly layers: Layers;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
 }
 
 /** `/.tarbox` of a running daemon. */
 export function controlPort(sources: ControlSources): ControlPort {
-  const { config, health, journal, workspace, tenancy, negotiated, startedMs } = sources;
+  const { config, health, journal, workspace, layers, negotiated, startedMs } = sources;
   const files = controlFiles({
     version: () => ({
       tarbox: packageVersion,
@@ -35,37 +34,26 @@ export function controlPort(sources: ControlSources): ControlPort {
     }),
     health: () => ({
       ...health.report(),
-      tenant: config.tenant,
+      tenant: config().tenant,
       up_since: new Date(startedMs).toISOString(),
       dirty_bytes: journal.dirtyBytes,
     }),
-    config: () => effectiveConfig(config),
-    currentLayer: async () => {
-      const { created_at, ...layer } = await tenancy.store.layer();
-      const { usedInodes, usedBytes } = workspace;
-      return { ...layer, created_at: created_at.toISOString(), inodes: usedInodes, bytes: usedBytes };
-    },
+    config: () => effectiveConfig(config()),
+    layers,
+    totals: () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes }),
     flush: {
-      takeKernelPages: () => takeKernelPages(config.mount),
+      takeKernelPages: () => takeKernelPages(config().mount),
       commit: () => journal.sync(),
       dropMetadata: () => workspace.dropMetadata(),
       dropChunks: () => workspace.dropChunks(),
     },
   });
   return controlTree(files, {
-    access: config.control.access,
-    visible: config.control.visible,
-    owner: () => workspace.cached(ROOT_INO) ?? config.owner,
+    access: config().control.access,
+    visible: config().control.visible,
+    owner: () => workspace.cached(ROOT_INO) ?? config().owner,
     startedMs,
   });
-}
-
-/** @throws {FsError} EIO when the kernel can't write them back */
-async function takeKernelPages(mount: string): Promise<void> {
-  const handle = await openDirectory(mount);
-  const code = await syncFileSystem(handle);
-  closeHandle(handle);
-  if (code !== 0) throw new FsError('EIO', `the kernel could not write back its dirty pages (errno ${code})`);
 }
 
 // The project's own manifest is a JSON object with a version.

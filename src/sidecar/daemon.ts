@@ -1,25 +1,37 @@
 import { systemClock } from '../clock.ts';
-import { loadConfig } from '../config/config.ts';
-import { unmount } from '../fuse/device.ts';
-import { createLogger } from '../log.ts';
+import { secretsOf } from '../config/config.ts';
+import { followConfig } from '../config/live.ts';
+import { redact } from '../config/redact.ts';
+import { createLogger, type Logger } from '../log.ts';
+import { StoreError } from '../vfs/store.ts';
 import { Engine } from './engine.ts';
 import type { FromDaemon, StartMessage, ToDaemon } from './messages.ts';
 
 /** The process that serves the workspace. Its supervisor starts it and tells it when to stop. */
 
-const config = loadConfig(process.env);
-const log = createLogger({ level: config.logLevel, stream: process.stderr, clock: systemClock() });
 let engine: Engine | undefined;
+let log: Logger = createLogger({ level: 'info', stream: process.stderr, clock: systemClock() });
 
 function tell(message: FromDaemon): void {
   process.send?.(message);
 }
 
 async function start(message: StartMessage): Promise<void> {
-  engine = new Engine(config, log, message, tell);
-  await engine.prepare();
+  let config = message.config;
+  const level = () => config.logLevel;
+  log = createLogger({ level, stream: process.stderr, clock: systemClock(), secrets: secretsOf(config) });
+  const started = new Engine(config, log, message, tell);
+  engine = started;
+  await started.prepare();
+  followConfig(config, process.env, {
+    onReload: (reload) => {
+      config = reload.config;
+      started.reconfigure(reload);
+    },
+    onProblem: (problem) => started.refuseConfig(problem),
+  });
   if (message.resume === undefined) tell({ type: 'prepared' });
-  else await engine.serve();
+  else await started.serve();
 }
 
 async function stop(): Promise<void> {
@@ -33,8 +45,10 @@ async function stop(): Promise<void> {
 }
 
 function fatal(problem: unknown): void {
-  log.error('daemon-failed', { problem });
-  tell({ type: 'fatal', message: problem instanceof Error ? problem.message : String(problem) });
+  // What a person has to solve is said once, by the supervisor.
+  if (problem instanceof StoreError) log.debug('daemon-failed', { problem });
+  else log.error('daemon-failed', { problem });
+  tell({ type: 'fatal', message: redact(problem instanceof Error ? problem.message : String(problem)) });
   setImmediate(() => process.exit(1));
 }
 
@@ -47,7 +61,7 @@ process.on('message', (message: ToDaemon) => {
 // The supervisor is gone, and with it whoever could start another daemon: leave nothing behind.
 process.on('disconnect', () => {
   log.error('supervisor-lost', { reason: 'unmounting and committing what is left' });
-  void unmount(config.mount, { lazy: true })
+  void (engine?.leave() ?? Promise.resolve())
     .catch((problem: unknown) => log.warn('unmount-failed', { problem }))
     .then(stop);
 });

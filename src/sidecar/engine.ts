@@ -1,14 +1,14 @@
 import { statfs } from 'node:fs/promises';
-import { ROOT_INO } from '../brand.ts';
+import { type LayerId, ROOT_INO } from '../brand.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import type { Config } from '../config/config.ts';
-import { sha256 } from '../content/hash.ts';
+import type { Config, ConfigError } from '../config/config.ts';
+import type { Reload } from '../config/live.ts';
 import type { SpaceReport } from '../fuse/context.ts';
-import { type Device, openDevice } from '../fuse/device.ts';
+import { type Device, openDevice, unmount } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { type Negotiated, negotiate } from '../fuse/init.ts';
 import { mapSharedMemory } from '../fuse/libc.ts';
-import { packIncEpoch, packResend } from '../fuse/notify.ts';
+import { packResend } from '../fuse/notify.ts';
 import { PAYLOAD, Session } from '../fuse/session.ts';
 import { traceReply, traceRequest } from '../fuse/trace.ts';
 import { initIn, initOut } from '../fuse/wire/abi.ts';
@@ -18,12 +18,17 @@ import { LocalLog } from '../journal/log.ts';
 import type { Logger } from '../log.ts';
 import { Loader } from '../vfs/load.ts';
 import type { Miss } from '../vfs/miss.ts';
+import type { Loads, Place } from '../vfs/store.ts';
 import { Workspace } from '../vfs/workspace.ts';
+import { whenAvailable } from './available.ts';
 import { controlPort } from './control.ts';
 import { Health } from './health.ts';
+import { takeKernelPages } from './kernel-pages.ts';
 import { isKilled } from './killed.ts';
+import { Layering } from './layering.ts';
 import { localLogBytes } from './memory.ts';
 import { DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
+import { type Recovered, recover } from './recovery.ts';
 import { Tenancy } from './tenancy.ts';
 
 const MAX_DATA_BYTES = 1024 * 1024;
@@ -33,9 +38,12 @@ const FREE_SPACE_MS = 5000;
 const UNLIMITED_BYTES = 2 ** 50;
 const UNLIMITED_INODES = 2 ** 32;
 
+/** Until the layers are loaded. */
+const UNKNOWN_PLACE: Place = { layer: 0 as LayerId, ranges: [], firstIno: 0, firstCookie: 0 }; // no layer has id 0
+
 /** The parts of a daemon, joined: one tenant's workspace between the kernel and PostgreSQL. */
 export class Engine {
-  readonly #config: Config;
+  #config: Config;
   readonly #log: Logger;
   readonly #start: StartMessage;
   readonly #tell: (message: FromDaemon) => void;
@@ -46,11 +54,12 @@ export class Engine {
   readonly #device: Device;
   #workspace!: Workspace;
   #journal!: Journal;
+  #loads!: Loads;
   #loader!: Loader;
+  #layering!: Layering;
   #session!: Session;
   #dispatcher: Dispatcher | undefined;
-  #replaying = false;
-  #replayed = 0;
+  #recovered: Recovered | undefined;
   #freeBytes = UNLIMITED_BYTES;
   #freeTimer: NodeJS.Timeout | undefined;
   #served: Promise<void> | undefined;
@@ -68,18 +77,21 @@ export class Engine {
   /** Takes the tenant, loads what every request needs, and carries out again what an earlier daemon left behind. */
   async prepare(): Promise<void> {
     const taken = await this.#tenancy.take();
+    // At once: the next daemon asks whether the log continues this epoch, whatever this one gets to do.
+    const continues = this.#localLog.adopt(taken.epoch);
     const config = this.#config;
     this.#workspace = new Workspace(
       taken.state,
+      UNKNOWN_PLACE,
       { maxFileBytes: config.maxFileBytes, maxBytes: config.quota.bytes, maxInodes: config.quota.inodes },
       { metadataBytes: config.cache.metadataBytes, chunkBytes: config.cache.chunkBytes },
     );
-    this.#loader = new Loader(this.#workspace, this.#tenancy.store.loads);
+    this.#loads = this.#tenancy.store.loads(() => this.#workspace.place);
+    this.#loader = new Loader(this.#workspace, this.#loads);
     this.#journal = new Journal(
       {
         workspace: this.#workspace,
-        commits: this.#tenancy.store.commits,
-        hash: sha256,
+        commits: this.#tenancy.commits,
         localLog: this.#localLog,
         loadsSettled: () => this.#loader.settled(),
         onState: (state, reason) => {
@@ -90,62 +102,69 @@ export class Engine {
       },
       { intervalMs: config.commitIntervalMs, dirtyLimitBytes: config.dirtyLimitBytes },
     );
-    await this.#loadRoot();
+    this.#layering = this.#makeLayering();
+    await whenAvailable(() => this.#layering.layers.load(this.#start.resume !== undefined));
+    await this.#load({ kind: 'inodes', inos: [ROOT_INO] });
     await this.#measureSpace();
     this.#makeSession();
     const { resume } = this.#start;
-    if (resume !== undefined) {
-      this.#makeDispatcher(resume);
-      await this.#recover(taken.epoch);
-    } else {
+    if (resume !== undefined) await this.#recover(resume, taken.epoch, continues);
+    else {
       await this.#dropOrphans();
       await this.#journal.sync();
+      this.#localLog.reset(taken.epoch);
     }
-    this.#localLog.reset(taken.epoch);
-  }
-
-  /** The root, made when the workspace is new. */
-  async #loadRoot(): Promise<void> {
-    const workspace = this.#workspace;
-    const [root] = await this.#tenancy.store.loads.inodes([ROOT_INO]);
-    if (root === undefined) {
-      workspace.setTime(this.#clock.now());
-      workspace.makeRoot(this.#config.rootMode, this.#config.owner.uid, this.#config.owner.gid);
-      workspace.mutated = false;
-    } else await this.#loader.load({ kind: 'inodes', inos: [ROOT_INO] });
   }
 
   async #dropOrphans(): Promise<void> {
-    const orphans = await this.#tenancy.store.loads.orphans();
-    for (const { ino } of orphans) await this.#load({ kind: 'inodes', inos: [ino] });
+    // Those of frozen layers take no space that is counted, and nobody can come upon them.
+    const orphans = await this.#loads.orphans(true);
+    for (const orphan of orphans) {
+      this.#workspace.adoptOrphan(orphan);
+      await this.#load({ kind: 'inodes', inos: [orphan.ino] });
+    }
     for (const { ino } of orphans) this.#workspace.remove(this.#workspace.inode(ino));
     this.#workspace.mutated = false;
     if (orphans.length > 0) this.#log.info('orphans-removed', { count: orphans.length });
   }
 
-  /**
-   * Goes on where the last daemon ended: its operations that weren't committed are carried out again from the log,
-   * so nothing that the kernel has cached is wrong. Where there's no such log, the kernel forgets every name, and what
-   * existed only there answers ESTALE.
-   */
-  async #recover(epoch: number): Promise<void> {
-    const workspace = this.#workspace;
-    for (const { ino } of await this.#tenancy.store.loads.orphans()) workspace.orphans.add(ino);
-    const continues = this.#localLog.epoch() === epoch - 1;
-    const records = continues ? this.#localLog.recover().filter(({ sequence }) => sequence > workspace.sequence) : [];
-    this.#replaying = true;
-    for (const { sequence, timeMs, request } of records) await this.#dispatcher?.replay(sequence, timeMs, request);
-    this.#replaying = false;
-    this.#replayed = records.length;
-    await this.#journal.sync();
-    if (continues) return;
-    this.#log.warn('caches-dropped', { reason: 'the local log does not continue the last commit' });
-    const message = Buffer.alloc(64);
-    this.#session.notify(message, packIncEpoch(message));
+  async #recover(resume: Negotiated, epoch: number, continues: boolean): Promise<void> {
+    this.#workspace.handles.uncounted = true;
+    for (const orphan of await whenAvailable(() => this.#loads.orphans(false))) this.#workspace.adoptOrphan(orphan);
+    const parts = {
+      workspace: this.#workspace,
+      journal: this.#journal,
+      localLog: this.#localLog,
+      dispatcher: this.#makeDispatcher(resume),
+      session: this.#session,
+      device: this.#device,
+      log: this.#log,
+      epoch,
+      continues,
+    };
+    this.#recovered = await recover(parts);
   }
 
-  #load(miss: Miss): Promise<void> {
-    return this.#loader.load(miss);
+  #makeLayering(): Layering {
+    return new Layering({
+      store: this.#tenancy.store,
+      workspace: this.#workspace,
+      device: this.#device,
+      now: () => this.#clock.now(),
+      takeKernelPages: () => takeKernelPages(this.#config.mount),
+      commit: () => this.#journal.sync(),
+      seal: (make) => this.#journal.seal(make),
+      closeGate: async () => {
+        this.#dispatcher?.closeGate();
+        await this.#loader.settled();
+      },
+      openGate: () => this.#dispatcher?.openGate(),
+    });
+  }
+
+  /** What a request waits for is loaded when the database is there. */
+  #load(miss: Miss, workspace = this.#workspace): Promise<void> {
+    return whenAvailable(() => this.#layering.load(workspace, miss) ?? this.#loader.load(miss));
   }
 
   #makeSession(): void {
@@ -185,31 +204,32 @@ export class Engine {
     return replyBytes;
   }
 
-  #makeDispatcher(negotiated: Negotiated): void {
+  #makeDispatcher(negotiated: Negotiated): Dispatcher {
     const journal = this.#journal;
     const { durability } = this.#config;
-    this.#dispatcher = new Dispatcher({
+    const dispatcher = new Dispatcher({
       workspace: this.#workspace,
       services: {
         sync: () => journal.sync(),
         space: () => this.#space(),
         control: controlPort({
-          config: this.#config,
+          config: () => this.#config,
           health: this.#health,
           journal,
           workspace: this.#workspace,
-          tenancy: this.#tenancy,
+          layers: this.#layering.layers,
           negotiated,
           startedMs: this.#clock.now(),
         }),
         closeWaits: durability !== 'relaxed',
+        frozen: (view, ino) => this.#layering.frozen(view, ino),
       },
       clock: this.#clock,
-      load: (miss) => this.#load(miss),
+      load: (workspace, miss) => this.#load(miss, workspace),
       mustWait: (bytes) => this.#tenancy.suspended() || journal.mustWait(bytes),
       room: () => (this.#tenancy.suspended() ? this.#tenancy.confirm() : journal.room()),
-      accept: (sequence, timeMs, request, length) => {
-        if (!this.#replaying) this.#localLog.append(sequence, timeMs, request, length);
+      accept: (accepted) => {
+        this.#localLog.append(accepted);
         journal.changed();
       },
       strict: durability === 'strict',
@@ -219,6 +239,8 @@ export class Engine {
       isKilled,
       setxattrExtended: negotiated.flags.SETXATTR_EXT,
     });
+    this.#dispatcher = dispatcher;
+    return dispatcher;
   }
 
   /** Serves until the file system is unmounted. */
@@ -226,14 +248,46 @@ export class Engine {
     this.#freeTimer = setInterval(() => {
       this.#measureSpace().catch((problem: unknown) => this.#log.warn('statfs-failed', { problem }));
     }, FREE_SPACE_MS).unref();
-    if (this.#start.resume !== undefined) {
-      const message = Buffer.alloc(64);
-      const failed = this.#session.notify(message, packResend(message));
-      if (failed < 0) this.#log.warn('resend-failed', { errno: -failed });
-      this.#tell({ type: 'serving', replayed: this.#replayed });
-    }
+    if (this.#recovered !== undefined) this.#resume(this.#recovered);
     this.#served = this.#session.run();
     await this.#served;
+  }
+
+  /** Has the kernel ask again for what the last daemon left unanswered. */
+  #resume({ replayed, whileServing }: Recovered): void {
+    const message = Buffer.alloc(64);
+    const failed = this.#session.notify(message, packResend(message));
+    if (failed < 0) this.#log.warn('resend-failed', { errno: -failed });
+    this.#tell({ type: 'serving', replayed });
+    // Before any command that comes again.
+    this.#layering.layers.finishSwitch().catch((problem: unknown) => this.#log.error('recovery-failed', { problem }));
+    whileServing().catch((problem: unknown) => this.#log.error('recovery-failed', { problem }));
+  }
+
+  /** Takes over what may change while the sidecar runs. */
+  reconfigure({ config, changed, needRestart }: Reload): void {
+    this.#config = config;
+    this.#workspace.resizeCaches(config.cache);
+    this.#journal.setInterval(config.commitIntervalMs);
+    this.#health.set('config', 'ok', '');
+    if (needRestart.length > 0)
+      this.#health.set(
+        'config',
+        'degraded',
+        `these settings need a restart to come into force: ${needRestart.join(', ')}`,
+      );
+    this.#log.info('config-changed', { changed, needRestart });
+  }
+
+  /** The configuration file is wrong: what was in force stays. */
+  refuseConfig(problem: ConfigError): void {
+    this.#health.set('config', 'degraded', `the old configuration is kept: ${problem.message}`);
+    this.#log.warn('config-refused', { reason: problem.message });
+  }
+
+  /** Takes the mount out of the tree, for when nobody else is there to do it. */
+  async leave(): Promise<void> {
+    await unmount(this.#config.mount, { lazy: true });
   }
 
   /** Commits everything and gives the tenant back. */

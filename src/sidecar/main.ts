@@ -1,5 +1,5 @@
 import { systemClock } from '../clock.ts';
-import { type Config, ConfigError, loadConfig } from '../config/config.ts';
+import { type Config, ConfigError, loadConfig, secretsOf } from '../config/config.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -14,14 +14,23 @@ export async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  const log = createLogger({ level: config.logLevel, stream: process.stderr, clock: systemClock() });
+  const log = createLogger({
+    level: config.logLevel,
+    stream: process.stderr,
+    clock: systemClock(),
+    secrets: secretsOf(config),
+  });
   const supervisor = new Supervisor(config, log);
-  stopOnSignals(supervisor, log);
+  const wasStopped = stopOnSignals(supervisor, log);
   try {
     const started = await supervisor.start();
     log.info('ready', { ...started, tenant: config.tenant });
     if (process.stdout.isTTY) process.stdout.write(welcome(config));
   } catch (problem) {
+    if (wasStopped()) {
+      process.exitCode = await supervisor.done;
+      return;
+    }
     log.error('start-failed', { reason: problem instanceof Error ? problem.message : String(problem) });
     log.debug('start-failed', { problem });
     process.exitCode = 1;
@@ -30,7 +39,8 @@ export async function main(): Promise<void> {
   process.exitCode = await supervisor.done;
 }
 
-function stopOnSignals(supervisor: Supervisor, log: Logger): void {
+/** The function that it returns says whether a signal has come. */
+function stopOnSignals(supervisor: Supervisor, log: Logger): () => boolean {
   let asked = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {
@@ -38,6 +48,7 @@ function stopOnSignals(supervisor: Supervisor, log: Logger): void {
       asked = true;
       supervisor.stop().catch((problem: unknown) => log.error('stop-failed', { problem }));
     });
+  return () => asked;
 }
 
 function welcome({ mount, tenant }: Config): string {

@@ -1,13 +1,15 @@
+import type { Config } from '../config/config.ts';
 import type { Negotiated } from '../fuse/init.ts';
 import type { DatabaseOptions } from '../store/connection.ts';
 
-/** What the supervisor tells a daemon when it starts it. Configuration comes by the environment, as its own did. */
+/** What the supervisor tells a daemon when it starts it. */
 export interface StartMessage {
   readonly type: 'start';
+  /** The supervisor's own: a later daemon must not find another one. */
+  readonly config: Config;
   /** Who takes the lease: the same for every daemon of one supervisor. */
   readonly owner: string;
   readonly database: DatabaseOptions;
-  readonly mount: string;
   /** Where the database keeps its data, when it's ours; statfs tells of the disk that it's on. */
   readonly databaseDirectory: string | undefined;
   /** Set when this daemon goes on where another one ended. */

@@ -1,4 +1,3 @@
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import type { Config } from '../config/config.ts';
@@ -10,7 +9,9 @@ import type { Logger } from '../log.ts';
 import type { DatabaseOptions } from '../store/connection.ts';
 import { localLogBytes } from './memory.ts';
 import type { FromDaemon, StartMessage, ToDaemon } from './messages.ts';
+import { prepareMountPoint } from './mount-point.ts';
 import { EMBEDDED_OWNER, ownerName } from './owner.ts';
+import { StartError } from './start-error.ts';
 
 /** How often a daemon may fail within a minute before the supervisor gives up. */
 const MAX_RESTARTS = 10;
@@ -19,12 +20,20 @@ const RESTART_WINDOW_MS = 60_000;
 const UNMOUNT_GRACE_MS = 3000;
 /** How long a daemon may take to commit what is left. */
 const STOP_GRACE_MS = 30_000;
+/** How long a database that ended is let be before another try, at first and at last. */
+const FIRST_DATABASE_WAIT_MS = 100;
+const LAST_DATABASE_WAIT_MS = 10_000;
 /** What the kernel reads ahead of a sequential reader. */
 const READ_AHEAD_KIB = 1024;
 
-/** A problem that a person has to solve; its message is the one line that says how. */
-export class StartError extends Error {
-  override readonly name = 'StartError';
+/** The daemon was gone before it served, without having said why: someone killed it. */
+class DaemonDied extends StartError {
+  readonly how: string;
+
+  constructor(how: string) {
+    super(`the daemon ended before it served (${how})`);
+    this.how = how;
+  }
 }
 
 /**
@@ -32,7 +41,7 @@ export class StartError extends Error {
  * and another one on the same device when it dies.
  */
 export class Supervisor {
-  readonly #config: Config;
+  #config: Config;
   readonly #log: Logger;
   #embedded: Embedded | undefined;
   #device = -1;
@@ -40,7 +49,10 @@ export class Supervisor {
   #daemon: Daemon | undefined;
   #negotiated: Negotiated | undefined;
   #mounted = false;
+  /** Settles when `start` has made everything that it will make. */
+  #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
+  #exitCode = 0;
   #restarts: number[] = [];
   #syncTimer: NodeJS.Timeout | undefined;
   #syncHandle = -1;
@@ -58,25 +70,61 @@ export class Supervisor {
 
   /** Resolves when the workspace is mounted and served. @throws {StartError} and others, after undoing what was done. */
   async start(): Promise<{ mount: string; supervisorPid: number; daemonPid: number; databasePid: number | undefined }> {
-    const { mount } = this.#config;
+    const starting = this.#start();
+    this.#starting = starting.catch(() => {}); // seen below
     try {
-      await prepareMountPoint(mount, this.#log);
-      this.#device = openFuseDevice();
-      this.#memory = makeSharedMemory('tarbox-log', localLogBytes(this.#config.dirtyLimitBytes));
-      if (this.#config.database.url === undefined)
-        this.#embedded = await startEmbedded({ dataDir: this.#config.data, log: this.#log });
-      await this.#startDaemon();
-      await this.#startSyncing();
+      await starting;
     } catch (problem) {
+      if (this.#stopping === undefined) this.#exitCode = 1;
       await this.stop();
       throw problem;
     }
     return {
-      mount,
+      mount: this.#config.mount,
       supervisorPid: process.pid,
       daemonPid: this.#daemon?.pid ?? 0,
       databasePid: this.#embedded?.pid,
     };
+  }
+
+  async #start(): Promise<void> {
+    this.#config = { ...this.#config, mount: await prepareMountPoint(this.#config.mount, this.#log) };
+    this.#device = openFuseDevice();
+    this.#memory = makeSharedMemory('tarbox-log', localLogBytes(this.#config.dirtyLimitBytes));
+    if (this.#config.database.url === undefined) await this.#startDatabase();
+    await this.#startDaemon();
+    await this.#startSyncing();
+  }
+
+  /** Starts the embedded server, and another one on its data whenever it ends. */
+  async #startDatabase(): Promise<void> {
+    const embedded = await startEmbedded({ dataDir: this.#config.data, log: this.#log });
+    this.#embedded = embedded;
+    void embedded.exited.then(() => this.#databaseEnded());
+  }
+
+  async #databaseEnded(): Promise<void> {
+    for (
+      let waitMs = FIRST_DATABASE_WAIT_MS;
+      this.#stopping === undefined;
+      waitMs = Math.min(waitMs * 2, LAST_DATABASE_WAIT_MS)
+    ) {
+      this.#log.error('database-ended', { reason: 'the embedded PostgreSQL has ended; it is started again' });
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      if (this.#stopping !== undefined) return;
+      try {
+        await this.#startDatabase();
+        this.#log.info('database-restarted', { databasePid: this.#embedded?.pid });
+        return;
+      } catch (problem) {
+        this.#log.error('database-restart-failed', { problem });
+      }
+    }
+  }
+
+  /** @throws {StartError} once `stop` was called, which waits only for what was started before. */
+  #goOn(): void {
+    if (this.#stopping !== undefined) throw new StartError('it was told to stop');
   }
 
   #database(): DatabaseOptions {
@@ -90,13 +138,14 @@ export class Supervisor {
 
   /** Starts a daemon and waits until it serves. */
   async #startDaemon(): Promise<void> {
+    this.#goOn();
     const daemon = spawnDaemon(this.#device, this.#memory);
     this.#daemon = daemon;
     const start: StartMessage = {
       type: 'start',
+      config: this.#config,
       owner: this.#embedded === undefined ? ownerName() : EMBEDDED_OWNER,
       database: this.#database(),
-      mount: this.#config.mount,
       databaseDirectory: this.#embedded === undefined ? undefined : this.#config.data,
       resume: this.#negotiated,
     };
@@ -121,13 +170,15 @@ export class Supervisor {
         }
       });
       daemon.then(({ exitCode, signal }) => {
-        reject(new StartError(`the daemon ended before it served (${signal ?? exitCode})`));
-        if (serving && this.#stopping === undefined) this.#daemonDied(`${signal ?? `exit code ${exitCode}`}`);
+        const how = `${signal ?? `exit code ${exitCode}`}`;
+        reject(new DaemonDied(how));
+        if (serving && this.#stopping === undefined) this.#daemonDied(how);
       }, reject);
     });
   }
 
   async #mount(daemon: Daemon): Promise<void> {
+    this.#goOn();
     const { mount } = this.#config;
     mountFuse({ deviceHandle: this.#device, directory: mount, allowOther: true, defaultPermissions: true });
     this.#mounted = true;
@@ -145,6 +196,11 @@ export class Supervisor {
       return;
     }
     this.#restart().catch((problem: unknown) => {
+      if (this.#stopping !== undefined) return;
+      if (problem instanceof DaemonDied) {
+        this.#daemonDied(problem.how);
+        return;
+      }
       this.#log.error('restart-failed', { problem });
       this.#fail();
     });
@@ -164,10 +220,8 @@ export class Supervisor {
   }
 
   #fail(): void {
-    this.stop().then(
-      () => this.#ended(1),
-      () => this.#ended(1),
-    );
+    this.#exitCode = 1;
+    this.stop().catch((problem: unknown) => this.#log.error('stop-failed', { problem }));
   }
 
   /**
@@ -176,6 +230,8 @@ export class Supervisor {
    */
   async #startSyncing(): Promise<void> {
     this.#syncHandle = await openDirectory(this.#config.mount);
+    if (this.#stopping !== undefined) this.#stopSyncing();
+    this.#goOn();
     const tick = () => {
       if (this.#syncHandle < 0) return;
       void syncFileSystem(this.#syncHandle).finally(() => {
@@ -193,7 +249,7 @@ export class Supervisor {
 
   /** Unmounts, has everything committed, and stops what was started. Safe to call at any time, and again. */
   stop(): Promise<void> {
-    this.#stopping ??= this.#stop().finally(() => this.#ended(0));
+    this.#stopping ??= this.#stop().finally(() => this.#ended(this.#exitCode));
     return this.#stopping;
   }
 
@@ -202,6 +258,7 @@ export class Supervisor {
     this.#stopSyncing();
     if (this.#mounted) await this.#leaveMount();
     await this.#stopDaemon();
+    await this.#starting;
     if (this.#embedded !== undefined) await this.#embedded.stop();
     for (const handle of [this.#device, this.#memory]) if (handle >= 0) closeHandle(handle);
     this.#device = -1;
@@ -237,16 +294,23 @@ export class Supervisor {
       this.#log.error('daemon-killed', { reason: `it did not stop within ${STOP_GRACE_MS / 1000} s` });
       daemon.kill('SIGKILL');
     }, STOP_GRACE_MS);
-    await daemon.catch(() => {});
+    const { exitCode } = await daemon;
     clearTimeout(timer);
+    if (exitCode !== 0) this.#exitCode = 1; // something may not be committed
   }
 }
+
+/**
+ * Most of a daemon's memory is content, outside of the heap. By itself the engine lets the heap grow to three times what is
+ * used (unpacking 24,000 files: 185 MB for 50); with these it's one and a half.
+ */
+const HEAP_FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
 
 type Daemon = ReturnType<typeof spawnDaemon>;
 
 /** In a process group of its own, so that Ctrl-C reaches the supervisor first. */
 function spawnDaemon(device: number, memory: number) {
-  return execa(process.execPath, [...process.execArgv, join(import.meta.dirname, 'daemon.ts')], {
+  return execa(process.execPath, [...process.execArgv, ...HEAP_FLAGS, join(import.meta.dirname, 'daemon.ts')], {
     ipc: true,
     serialization: 'json',
     // execa's types name the handles 3 to 9 only; it takes any.
@@ -261,36 +325,4 @@ function spawnDaemon(device: number, memory: number) {
 async function send(daemon: Daemon, message: ToDaemon): Promise<void> {
   // A daemon that is gone needs no message: its end is seen to where it's followed.
   await daemon.sendMessage(JSON.parse(JSON.stringify(message))).catch(() => {});
-}
-
-/** Sees to it that the mount point is an empty directory that nothing is mounted on. */
-async function prepareMountPoint(directory: string, log: Logger): Promise<void> {
-  const found = mountOf(directory);
-  if (found?.type === 'fuse.tarbox') {
-    if (await answers(directory))
-      throw new StartError(`${directory} is in use: a Tarbox serves it already; stop that one, or set TARBOX_MOUNT`);
-    log.warn('stale-mount-cleared', { mount: directory });
-    await unmount(directory, { lazy: true });
-  } else if (found !== undefined && found.mountPoint === directory)
-    throw new StartError(`${directory} is in use: ${found.type} is mounted there; unmount it, or set TARBOX_MOUNT`);
-  try {
-    mkdirSync(directory, { recursive: true });
-  } catch (problem) {
-    throw new StartError(
-      `cannot make the mount point ${directory} (${(problem as NodeJS.ErrnoException).code}); set TARBOX_MOUNT`,
-    );
-  }
-  if (!statSync(directory).isDirectory()) throw new StartError(`${directory} is not a directory; set TARBOX_MOUNT`);
-  if (readdirSync(directory).length > 0)
-    throw new StartError(`${directory} is not empty: what is in it would be hidden; move it away, or set TARBOX_MOUNT`);
-}
-
-/** Whether someone serves the mount: asked by another process, which may be left waiting. */
-async function answers(directory: string): Promise<boolean> {
-  const { exitCode, stderr, timedOut } = await execa('stat', ['-t', directory], {
-    reject: false,
-    timeout: 2000,
-    killSignal: 'SIGKILL',
-  });
-  return exitCode === 0 || timedOut || !stderr.includes('not connected');
 }

@@ -4,7 +4,8 @@ import { FsError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import type { Lease } from '../store/lease.ts';
 import { openStore, type Store, type TenantStore } from '../store/store.ts';
-import { StoreError, type TenantState } from '../vfs/store.ts';
+import { type Commits, StoreError, type TenantState } from '../vfs/store.ts';
+import { whenAvailable } from './available.ts';
 import type { Health } from './health.ts';
 import type { StartMessage } from './messages.ts';
 import { isGone } from './owner.ts';
@@ -28,6 +29,8 @@ export class Tenancy {
   #tenant: TenantStore | undefined;
   #timer: NodeJS.Timeout | undefined;
   #renewal: Promise<void> | undefined;
+  /** Why the lease is gone for good, once it is. */
+  #lostTo: string | undefined;
   /** When the lease was last taken or asked about, by the monotonic clock. */
   #askedAt = 0;
 
@@ -45,6 +48,19 @@ export class Tenancy {
     return this.#tenant;
   }
 
+  /** The tenant's writes. Chunks, which no epoch fences, are stored only under a lease that can't be another's. */
+  get commits(): Commits {
+    const { commits } = this.store;
+    return {
+      putChunks: async (chunks) => {
+        if (this.suspended()) await this.confirm();
+        if (this.#lostTo !== undefined) throw new StoreError('lease-lost', this.#lostTo);
+        return await commits.putChunks(chunks);
+      },
+      commit: (batch) => commits.commit(batch),
+    };
+  }
+
   /** The database's version, as PostgreSQL names it. */
   serverVersion(): Promise<string> {
     if (this.#opened === undefined) throw new Error('the database is not open yet');
@@ -57,40 +73,39 @@ export class Tenancy {
    * @throws {StoreError} with one line for a person: the database doesn't let us in, or another sidecar has the tenant.
    */
   async take(): Promise<{ state: TenantState; epoch: Epoch }> {
-    this.#opened = await this.#connect();
-    const lease = await this.#takeLease(this.#opened);
+    const opened = await this.#whenAvailable(() =>
+      openStore(this.#start.database, this.#config.database.poolSize),
+    ).catch(withRemedy);
+    this.#opened = opened;
+    const lease = await this.#takeLease(opened);
     this.#lease = lease;
-    this.#tenant = this.#opened.tenant(lease);
+    this.#tenant = opened.tenant(lease);
     this.#askedAt = performance.now();
     this.#timer = setInterval(() => void this.confirm(), this.#config.leaseTtlMs / RENEWALS);
     return { state: lease.state, epoch: lease.epoch };
   }
 
-  async #connect(): Promise<Store> {
-    const deadline = performance.now() + DATABASE_WAIT_MS;
+  /** A daemon that goes on for another one waits without end: what isn't committed exists nowhere else. */
+  async #whenAvailable<T>(work: () => Promise<T>): Promise<T> {
+    const waitMs = this.#start.resume === undefined ? DATABASE_WAIT_MS : Number.POSITIVE_INFINITY;
+    const deadline = performance.now() + waitMs;
     let saidAt = Number.NEGATIVE_INFINITY;
-    for (;;) {
-      try {
-        return await openStore(this.#start.database);
-      } catch (problem) {
-        const passes = problem instanceof StoreError && problem.failure === 'unavailable';
-        if (!passes || performance.now() > deadline) throw problem;
-        if (performance.now() - saidAt > SAY_EVERY_MS) {
-          saidAt = performance.now();
-          this.#log.warn('waiting-for-database', { reason: problem.message });
-        }
-      }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-    }
+    return await whenAvailable(work, (problem) => {
+      if (performance.now() > deadline) throw problem;
+      if (performance.now() - saidAt < SAY_EVERY_MS) return;
+      saidAt = performance.now();
+      this.#log.warn('waiting-for-database', { reason: problem.message });
+    });
   }
 
   async #takeLease(store: Store): Promise<Lease> {
     const { tenant, createTenant, leaseTtlMs } = this.#config;
-    const request = { tenant, create: createTenant, owner: this.#start.owner, ttlMs: leaseTtlMs };
+    const root = { mode: this.#config.rootMode, ...this.#config.owner };
+    const request = { tenant, create: createTenant, root, owner: this.#start.owner, ttlMs: leaseTtlMs };
     let replaces: string | undefined;
     let seenExpiry: number | undefined;
     for (;;) {
-      const result = await store.takeLease({ ...request, replaces });
+      const result = await this.#whenAvailable(() => store.takeLease({ ...request, replaces }));
       if (result.taken) return result.lease;
       const { owner, expires } = result;
       if (isGone(owner)) {
@@ -144,6 +159,7 @@ export class Tenancy {
     clearInterval(this.#timer);
     const holder = await store.leaseHolder(lease).catch(() => 'another sidecar');
     const reason = `tenant '${this.#config.tenant}' was taken over by ${holder}; this sidecar can write nothing any more`;
+    this.#lostTo = reason;
     this.#log.error('lease-lost', { tenant: this.#config.tenant, holder });
     this.#health.set('lease', 'readonly', reason);
     this.#onLost(reason);
@@ -161,4 +177,12 @@ export class Tenancy {
       await this.#opened?.close();
     }
   }
+}
+
+/** What PostgreSQL itself refuses is for those to solve who wrote its URL. */
+function withRemedy(problem: unknown): never {
+  const isTheirs = problem instanceof StoreError && problem.failure === 'refused' && problem.cause !== undefined;
+  if (!isTheirs) throw problem;
+  const message = `PostgreSQL refuses: ${problem.message}; check DATABASE_URL, and what its role may do`;
+  throw new StoreError('refused', message, { cause: problem });
 }

@@ -1,25 +1,30 @@
 import type { TenantId } from '../brand.ts';
-import { decode, encode } from '../content/compress.ts';
-import { sha256 } from '../content/hash.ts';
+import type { Coder, EncodedChunk } from '../content/coder.ts';
 import { FsError } from '../errno.ts';
-import type { ByteString, NewChunk } from '../vfs/store.ts';
+import type { ByteString } from '../vfs/store.ts';
+import { isUniqueViolation } from './classify.ts';
 import type { Client, Connection } from './connection.ts';
 import { copyIn, copyOut, int2, int4, int8, type Value } from './copy.ts';
 
 const COLUMNS = '(tenant_id, hash, codec, raw_size, data)';
-const UNIQUE_VIOLATION = '23505';
 
 function hashList(hashes: readonly ByteString[]): string {
   return `'{${hashes.map((hash) => `"\\\\x${Buffer.from(hash, 'latin1').toString('hex')}"`).join()}}'::bytea[]`;
+}
+
+/** A chunk to store: hashed, compressed where that helps, and the size that it has without. */
+interface NewChunk extends EncodedChunk {
+  readonly rawBytes: number;
 }
 
 /** The chunks among these that aren't stored yet. */
 async function absent(client: Client, tenant: TenantId, chunks: readonly NewChunk[]): Promise<NewChunk[]> {
   const hashes = Buffer.concat(chunks.map(({ hash }) => Buffer.from(hash, 'latin1')));
   const rows = await client.unsafe<{ n: number }[]>(
+    // A scalar subquery: a NOT EXISTS planned while the table is empty would read all of it for each hash.
     `SELECT n FROM generate_series(0, $2::integer - 1) AS n
-     WHERE NOT EXISTS (SELECT FROM tarbox.chunks
-       WHERE tenant_id = $1 AND hash = substring($3::bytea FROM n * 32 + 1 FOR 32))`,
+     WHERE (SELECT true FROM tarbox.chunks
+       WHERE tenant_id = $1 AND hash = substring($3::bytea FROM n * 32 + 1 FOR 32) LIMIT 1) IS NULL`,
     [tenant, chunks.length, hashes],
     { prepare: true },
   );
@@ -27,21 +32,36 @@ async function absent(client: Client, tenant: TenantId, chunks: readonly NewChun
 }
 
 /** See `Commits.putChunks`. Nothing is sent that is stored already; what another has just stored is no error. */
-export async function putChunks(connection: Connection, tenant: TenantId, chunks: readonly NewChunk[]): Promise<void> {
+export async function putChunks(
+  connection: Connection,
+  coder: Coder,
+  tenant: TenantId,
+  raw: readonly Uint8Array[],
+): Promise<ByteString[]> {
+  const sizes = raw.map(({ length }) => length);
+  const encoded = await coder.encode(raw);
+  const distinct = new Map<ByteString, NewChunk>();
+  for (const [index, chunk] of encoded.entries()) distinct.set(chunk.hash, { ...chunk, rawBytes: sizes[index] ?? 0 });
+  await storeAbsent(connection, tenant, [...distinct.values()]);
+  return encoded.map(({ hash }) => hash);
+}
+
+async function storeAbsent(connection: Connection, tenant: TenantId, chunks: readonly NewChunk[]): Promise<void> {
   const missing = await connection.run((client) => absent(client, tenant, chunks));
   if (missing.length === 0) return;
-  const rows = await Promise.all(missing.map((chunk) => rowOf(tenant, chunk)));
+  // Two that store the same chunks wait for each other's keys; in one order they can't deadlock.
+  missing.sort((a, b) => (a.hash < b.hash ? -1 : 1));
+  const rows = missing.map((chunk) => rowOf(tenant, chunk));
   try {
     await connection.run((client) => copyIn(client, `COPY tarbox.chunks ${COLUMNS} FROM STDIN (FORMAT binary)`, rows));
   } catch (problem) {
-    if (!String(problem).includes(UNIQUE_VIOLATION)) throw problem;
+    if (!isUniqueViolation(problem)) throw problem;
     await connection.run((client) => merge(client, rows));
   }
 }
 
-async function rowOf(tenant: TenantId, { hash, data }: NewChunk): Promise<readonly Value[]> {
-  const encoded = await encode(data);
-  return [int8(tenant), Buffer.from(hash, 'latin1'), int2(encoded.codec), int4(data.length), encoded.data];
+function rowOf(tenant: TenantId, { hash, codec, data, rawBytes }: NewChunk): readonly Value[] {
+  return [int8(tenant), Buffer.from(hash, 'latin1'), int2(codec), int4(rawBytes), data];
 }
 
 async function merge(client: Client, rows: readonly (readonly Value[])[]): Promise<void> {
@@ -54,27 +74,36 @@ async function merge(client: Client, rows: readonly (readonly Value[])[]): Promi
 /** See `Loads.chunks`. */
 export async function loadChunks(
   connection: Connection,
+  coder: Coder,
   tenant: TenantId,
   hashes: readonly ByteString[],
 ): Promise<Map<ByteString, Buffer>> {
   const rows = await connection.run((client) =>
     copyOut(
       client,
-      `COPY (SELECT hash, codec, data FROM tarbox.chunks WHERE tenant_id = ${Number(tenant)}
-         AND hash = ANY (${hashList(hashes)})) TO STDOUT (FORMAT binary)`,
+      // Each is looked up by itself: by a list of them, PostgreSQL may go through all of a table that it thinks small.
+      `COPY (SELECT found.* FROM unnest(${hashList(hashes)}) AS wanted (hash), LATERAL (
+         SELECT hash, codec, data FROM tarbox.chunks
+         WHERE tenant_id = ${Number(tenant)} AND hash = wanted.hash OFFSET 0) AS found) TO STDOUT (FORMAT binary)`,
     ),
   );
+  const stored = rows.map(storedChunk);
+  const raw = await coder.decode(stored);
   const found = new Map<ByteString, Buffer>();
-  await Promise.all(
-    rows.map(async ([hash, codec, data]) => {
-      if (!hash || !codec || !data) throw new FsError('EIO', 'a stored chunk has no data');
-      const raw = await decode({ codec: codec.readInt16BE(0), data });
-      const name = hash.toString('latin1');
-      if (sha256(raw) !== name) throw new FsError('EIO', `chunk ${hash.toString('hex')} is damaged`);
-      found.set(name, raw);
-    }),
-  );
-  for (const hash of hashes)
-    if (!found.has(hash)) throw new FsError('EIO', `chunk ${Buffer.from(hash, 'latin1').toString('hex')} is missing`);
+  for (const [index, { hash }] of stored.entries()) {
+    const bytes = raw[index];
+    if (bytes === undefined) throw new FsError('EIO', `chunk ${hexOf(hash)} is damaged`);
+    found.set(hash, bytes);
+  }
+  for (const hash of hashes) if (!found.has(hash)) throw new FsError('EIO', `chunk ${hexOf(hash)} is missing`);
   return found;
+}
+
+function storedChunk([hash, codec, data]: readonly (Buffer | null)[]): EncodedChunk {
+  if (!hash || !codec || !data) throw new FsError('EIO', 'a stored chunk has no data');
+  return { hash: hash.toString('latin1'), codec: codec.readInt16BE(0), data };
+}
+
+function hexOf(hash: ByteString): string {
+  return Buffer.from(hash, 'latin1').toString('hex');
 }

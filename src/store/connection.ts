@@ -1,17 +1,28 @@
 import postgres from 'postgres';
-import { StoreError, type StoreFailure } from '../vfs/store.ts';
+import { StoreError } from '../vfs/store.ts';
+import { type Target, targetOfUrl } from './address.ts';
+import { classify } from './classify.ts';
+import { openSocket } from './socket.ts';
 
 /** Where the database is. */
-export type DatabaseOptions = { readonly connectTimeoutMs: number } & (
-  | { readonly url: string }
-  | { readonly socketDirectory: string; readonly user: string; readonly database: string }
-);
+export type DatabaseOptions = {
+  readonly connectTimeoutMs: number;
+  /** No statement may take longer: one that does has lost its connection without noticing. Default 60 s. */
+  readonly statementTimeoutMs?: number;
+} & ({ readonly url: string } | { readonly socketDirectory: string; readonly user: string; readonly database: string });
 
 /** What this client of PostgreSQL calls a client. */
 export type Client = postgres.Sql;
 
-/** No statement may take longer; one that does has lost its connection without noticing. */
-const STATEMENT_DEADLINE_MS = 60_000;
+/** A client, and the way to be rid of it: nothing that it still does is heard of, and its socket is gone at once. */
+interface Link {
+  readonly client: Client;
+  readonly abandon: () => void;
+}
+
+const STATEMENT_TIMEOUT_MS = 60_000;
+/** How long closing waits for a statement that runs, and for the server to say goodbye. */
+const CLOSE_GRACE_MS = 2000;
 
 /**
  * One connection, used by one caller at a time, in the order in which they came. After any error the client is given
@@ -22,7 +33,10 @@ export class Connection {
   readonly #options: DatabaseOptions;
   readonly #name: string;
   readonly #settings: Readonly<Record<string, string>>;
-  #client: Client | undefined;
+  #link: Link | undefined;
+  /** Links made so far: each starts with the next address of several. */
+  #links = 0;
+  #losses = 0;
   #last: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -33,90 +47,123 @@ export class Connection {
     this.#settings = settings;
   }
 
+  /** How often it was broken or given up. When the server crashes, every connection is. */
+  get losses(): number {
+    return this.#losses;
+  }
+
   /**
    * Runs `work` alone on the connection.
    *
-   * @throws {StoreError} classified; the work may have been done or not when it's `unavailable`.
+   * @throws {StoreError} classified; the work may have been done or not when it's `unavailable`, and may even be done
+   *   later, by a server that has yet to read it.
    */
-  run<T>(work: (client: Client) => Promise<T>, deadlineMs = STATEMENT_DEADLINE_MS): Promise<T> {
-    const turn = this.#last.then(() => this.#run(work, deadlineMs));
+  run<T>(work: (client: Client) => Promise<T>): Promise<T> {
+    const turn = this.#last.then(() => this.#run(work));
     this.#last = turn.catch(() => {}); // whoever asked sees it; the next one only waits
     return turn;
   }
 
-  async #run<T>(work: (client: Client) => Promise<T>, deadlineMs: number): Promise<T> {
+  async #run<T>(work: (client: Client) => Promise<T>): Promise<T> {
     if (this.#closed) throw new StoreError('unavailable', 'the connection is closed');
-    this.#client ??= connect(this.#options, this.#name, this.#settings);
-    const client = this.#client;
+    const timeoutMs = this.#options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<never>((_, reject) => {
       timer = setTimeout(
-        () => reject(new StoreError('unavailable', `PostgreSQL did not answer within ${deadlineMs / 1000} s`)),
-        deadlineMs,
+        () => reject(new StoreError('unavailable', `PostgreSQL did not answer within ${timeoutMs / 1000} s`)),
+        timeoutMs,
       );
     });
-    const result = work(client);
-    result.catch(() => {}); // it may fail after the deadline has been reported
+    let link: Link | undefined;
     try {
-      return await Promise.race([result, deadline]);
+      link = this.#link ??= this.#connect();
+      return await Promise.race([work(link.client), deadline]);
     } catch (problem) {
-      this.#client = undefined;
-      client.end({ timeout: 0 }).catch(() => {}); // it's broken; ending it only frees what it holds
+      link?.abandon();
+      this.#lose(link);
       throw classify(problem);
     } finally {
       clearTimeout(timer);
     }
   }
 
+  #connect(): Link {
+    const target = targetOf(this.#options);
+    const first = this.#links++ % target.addresses.length;
+    const addresses = [...target.addresses.slice(first), ...target.addresses.slice(0, first)];
+    const abort = new AbortController();
+    const settings = {
+      ...credentialsOf(target),
+      // For the library's messages only: its socket comes from us.
+      host: addresses[0]?.host ?? '',
+      port: addresses[0]?.port ?? 0,
+      socket: () => openSocket(addresses, this.#options.connectTimeoutMs, abort.signal),
+      ssl: target.ssl,
+      // Of several servers one takes writes, and others may lag behind what it told.
+      ...(addresses.length > 1 ? { target_session_attrs: 'primary' as const } : {}),
+      max: 1,
+      fetch_types: false,
+      idle_timeout: 0,
+      max_lifetime: null,
+      connect_timeout: Math.ceil(this.#options.connectTimeoutMs / 1000),
+      backoff: () => 0,
+      onnotice: () => {},
+      onclose: () => this.#lose(link),
+      connection: { application_name: `tarbox ${this.#name}`, ...optionsOf(target), ...this.#settings },
+    };
+    const client = postgres(settings);
+    const link: Link = {
+      client,
+      abandon: () => {
+        abort.abort();
+        client.end({ timeout: 0 }).catch(() => {}); // rejects what waits; its socket is gone
+      },
+    };
+    return link;
+  }
+
+  #lose(link: Link | undefined): void {
+    if (link === undefined || this.#link !== link) return;
+    this.#link = undefined;
+    this.#losses++;
+  }
+
+  /** What waits is refused; what runs has a moment to end. Never rejects. */
   async close(): Promise<void> {
-    await this.#last;
     this.#closed = true;
-    await this.#client?.end({ timeout: 5 });
-    this.#client = undefined;
+    await within(CLOSE_GRACE_MS, this.#last);
+    const link = this.#link;
+    this.#link = undefined;
+    if (link === undefined) return;
+    await within(CLOSE_GRACE_MS, link.client.end());
+    link.abandon();
   }
 }
 
-function connect(options: DatabaseOptions, name: string, settings: Readonly<Record<string, string>>): Client {
-  const common = {
-    max: 1,
-    fetch_types: false,
-    idle_timeout: 0,
-    max_lifetime: null,
-    connect_timeout: Math.ceil(options.connectTimeoutMs / 1000),
-    backoff: () => 0,
-    onnotice: () => {},
-    connection: { application_name: `tarbox ${name}`, ...settings },
-  };
-  if ('url' in options) return postgres(options.url, { ...common, ...socketOf(options.url) });
+async function within(limitMs: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  await Promise.race([work.catch(() => {}), limit]);
+  clearTimeout(timer);
+}
+
+function targetOf(options: DatabaseOptions): Target {
+  if ('url' in options) return targetOfUrl(options.url);
   const { socketDirectory, user, database } = options;
-  return postgres({ ...common, host: socketDirectory, username: user, database });
+  const addresses = [{ host: socketDirectory, port: 5432 }];
+  return { addresses, user, password: undefined, database, ssl: false, options: undefined };
 }
 
-/** `postgres://user@/db?host=/directory` names a socket, as libpq has it. */
-function socketOf(url: string): { host?: string } {
-  const host = new URL(url.replace(/^postgres(ql)?:\/\/([^/]*@)?\//, 'postgres://$2localhost/')).searchParams.get(
-    'host',
-  );
-  return host?.startsWith('/') ? { host } : {};
+function credentialsOf({ user, password, database }: Target): { user?: string; password?: string; database?: string } {
+  return {
+    ...(user === undefined ? {} : { user }),
+    ...(password === undefined ? {} : { password }),
+    ...(database === undefined ? {} : { database }),
+  };
 }
 
-/** SQLSTATE classes and codes after which the same may be tried again (PostgreSQL manual, appendix A). */
-const UNAVAILABLE =
-  /^(08|57P0|53300|40|55P03|25006|CONNECT|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOST|ENET|EAI_AGAIN|ENOTFOUND)/;
-const FULL = /^(53100|53200|53400|58030)/;
-
-/** Turns whatever a client throws into a StoreError. */
-export function classify(problem: unknown): StoreError {
-  if (problem instanceof StoreError) return problem;
-  const code = codeOf(problem);
-  const message = problem instanceof Error ? problem.message : String(problem);
-  let failure: StoreFailure = 'refused';
-  if (UNAVAILABLE.test(code) || /CONNECTION_/.test(code)) failure = 'unavailable';
-  else if (FULL.test(code)) failure = 'full';
-  return new StoreError(failure, code === '' ? message : `${message} (${code})`, { cause: problem });
-}
-
-function codeOf(problem: unknown): string {
-  if (typeof problem !== 'object' || problem === null || !('code' in problem)) return '';
-  return String(problem.code);
+function optionsOf({ options }: Target): { options?: string } {
+  return options === undefined ? {} : { options };
 }

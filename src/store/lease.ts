@@ -1,12 +1,14 @@
-import type { Epoch, TenantId } from '../brand.ts';
+import { type Epoch, ROOT_INO, type TenantId } from '../brand.ts';
 import { StoreError, type TenantState } from '../vfs/store.ts';
-import type { Connection } from './connection.ts';
+import type { Client, Connection } from './connection.ts';
 
 export interface LeaseRequest {
   /** The tenant's name. */
   readonly tenant: string;
   /** Make it when it doesn't exist. */
   readonly create: boolean;
+  /** The root directory of a tenant that is made: permission bits and owner; 0755 and root's when not given. */
+  readonly root?: { readonly mode: number; readonly uid: number; readonly gid: number };
   /** Names the sidecar, for people and for its own next daemon. */
   readonly owner: string;
   /** The lease ends this long after it was last renewed, by the database's clock. */
@@ -19,7 +21,6 @@ export interface LeaseRequest {
 export interface Lease {
   readonly tenantId: TenantId;
   readonly epoch: Epoch;
-  readonly layer: number;
   readonly state: TenantState;
 }
 
@@ -35,37 +36,77 @@ export type LeaseResult =
  * @throws {StoreError} `refused` when there's no such tenant and it may not be made.
  */
 export function takeLease(connection: Connection, request: LeaseRequest): Promise<LeaseResult> {
-  const { tenant, create, owner, ttlMs, replaces } = request;
   return connection.run(async (client) => {
-    if (create) {
-      await client.unsafe(
-        `WITH made AS (INSERT INTO tarbox.tenants (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING tenant_id)
-         INSERT INTO tarbox.layers (tenant_id, layer_id, name) SELECT tenant_id, 1, 'base' FROM made`,
-        [tenant],
-      );
+    if (request.create) await makeTenant(client, request);
+    for (;;) {
+      const held = await holderOf(client, request.tenant);
+      const lease = await takeFrom(client, request, held.epoch);
+      if (lease !== undefined) return { taken: true, lease };
+      const { epoch, owner, expires } = await holderOf(client, request.tenant);
+      // Otherwise someone took it, or gave it back, in between.
+      if (epoch === held.epoch && owner !== null && expires !== null) return { taken: false, owner, expires };
     }
-    const [row] = await client.unsafe<LeaseRow[]>(
-      `UPDATE tarbox.tenants
-       SET lease_epoch = lease_epoch + 1, lease_owner = $2, lease_expires = clock_timestamp() + $3 * interval '1 ms'
-       WHERE name = $1 AND (lease_owner IS NULL OR lease_owner IN ($2, $4) OR lease_expires < clock_timestamp())
-       RETURNING tenant_id, lease_epoch, working_layer, sequence, next_ino, next_cookie, used_bytes, used_inodes`,
-      [tenant, owner, ttlMs, replaces ?? owner],
-    );
-    if (row !== undefined) return { taken: true, lease: leaseOf(row) };
-    const [held] = await client.unsafe<{ lease_owner: string; lease_expires: Date }[]>(
-      'SELECT lease_owner, lease_expires FROM tarbox.tenants WHERE name = $1',
-      [tenant],
-    );
-    if (held === undefined)
-      throw new StoreError('refused', `there is no tenant '${tenant}', and TARBOX_TENANT_CREATE=false`);
-    return { taken: false, owner: held.lease_owner, expires: held.lease_expires };
   });
+}
+
+const DIRECTORY_TYPE = 0o040000;
+
+const ORDINARY_ROOT = { mode: 0o755, uid: 0, gid: 0 };
+
+/** A tenant begins with a frozen layer that holds an empty root, and a working layer on top. */
+async function makeTenant(client: Client, { tenant, root = ORDINARY_ROOT }: LeaseRequest): Promise<void> {
+  await client.unsafe(
+    `WITH made AS (INSERT INTO tarbox.tenants (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING tenant_id),
+     base AS (
+       INSERT INTO tarbox.layers (tenant_id, layer_id, name, frozen_at)
+       SELECT tenant_id, 1, 'base', clock_timestamp() FROM made),
+     working AS (
+       INSERT INTO tarbox.layers (tenant_id, layer_id, parent_id) SELECT tenant_id, 2, 1 FROM made)
+     INSERT INTO tarbox.inodes (tenant_id, ino, layer_id, parent, size, allocated, atime, mtime, ctime, btime,
+       mode, nlink, uid, gid, rdev)
+     SELECT tenant_id, ${ROOT_INO}, 1, ${ROOT_INO}, 0, 0, t, t, t, t, $2, 2, $3::bigint::oid, $4::bigint::oid, 0
+     FROM made, (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000 AS t) AS clock`,
+    [tenant, DIRECTORY_TYPE | root.mode, root.uid, root.gid],
+  );
+}
+
+interface Holder {
+  readonly epoch: string;
+  readonly owner: string | null;
+  readonly expires: Date | null;
+}
+
+async function holderOf(client: Client, tenant: string): Promise<Holder> {
+  const [row] = await client.unsafe<Holder[]>(
+    'SELECT lease_epoch AS epoch, lease_owner AS owner, lease_expires AS expires FROM tarbox.tenants WHERE name = $1',
+    [tenant],
+  );
+  if (row === undefined)
+    throw new StoreError('refused', `there is no tenant '${tenant}', and TARBOX_TENANT_CREATE=false`);
+  return row;
+}
+
+/**
+ * Naming the epoch that it ends makes this harmless when it's carried out late, after its connection was given up and
+ * the tenant taken on another: it would otherwise end our own lease.
+ */
+async function takeFrom(client: Client, request: LeaseRequest, epoch: string): Promise<Lease | undefined> {
+  const { tenant, owner, ttlMs, replaces } = request;
+  const [row] = await client.unsafe<LeaseRow[]>(
+    `UPDATE tarbox.tenants
+     SET lease_epoch = lease_epoch + 1, commit_number = 0, lease_owner = $2,
+       lease_expires = clock_timestamp() + $3 * interval '1 ms'
+     WHERE name = $1 AND lease_epoch = $5
+       AND (lease_owner IS NULL OR lease_owner IN ($2, $4) OR lease_expires < clock_timestamp())
+     RETURNING tenant_id, lease_epoch, sequence, next_ino, next_cookie, used_bytes, used_inodes`,
+    [tenant, owner, ttlMs, replaces ?? owner, epoch],
+  );
+  return row === undefined ? undefined : leaseOf(row);
 }
 
 interface LeaseRow {
   tenant_id: string;
   lease_epoch: string;
-  working_layer: string;
   sequence: string;
   next_ino: string;
   next_cookie: string;
@@ -78,7 +119,6 @@ function leaseOf(row: LeaseRow): Lease {
     // The casts give the numbers of these columns their names.
     tenantId: Number(row.tenant_id) as TenantId,
     epoch: Number(row.lease_epoch) as Epoch,
-    layer: Number(row.working_layer),
     state: {
       sequence: Number(row.sequence),
       nextIno: Number(row.next_ino),

@@ -1,4 +1,4 @@
-import type { Ino } from '../brand.ts';
+import type { Ino, LayerId } from '../brand.ts';
 import { unpackChunks } from '../content/packed.ts';
 import type { ByteString, DentryImage, DirectoryPage, InodeImage, SegmentImage } from '../vfs/store.ts';
 import type { Client } from './connection.ts';
@@ -30,11 +30,14 @@ export async function loadInodes(client: Client, scope: Scope, inos: readonly In
   return rows.map(inodeImage);
 }
 
-export async function loadOrphans(client: Client, scope: Scope): Promise<InodeImage[]> {
+/** Those whose newest row is the layer's, where one is given. */
+export async function loadOrphans(client: Client, scope: Scope, layer: LayerId | undefined): Promise<InodeImage[]> {
   const rows = await client.unsafe<InodeRow[]>(
-    `SELECT ${INODE_COLUMNS} FROM tarbox.inodes i
-     WHERE tenant_id = $1 AND nlink = 0 AND layer_id = $3 AND NOT deleted AND $2::int8multirange @> layer_id`,
-    [scope.lease.tenantId, scope.view, scope.lease.layer],
+    `SELECT ${INODE_COLUMNS} FROM (
+       SELECT DISTINCT ino FROM tarbox.inodes WHERE tenant_id = $1 AND nlink = 0 OFFSET 0) AS wanted,
+       LATERAL ${inodeOf('wanted.ino')} AS i
+     WHERE i.nlink = 0 AND NOT i.deleted AND ($3::bigint IS NULL OR i.layer_id = $3)`,
+    [scope.lease.tenantId, scope.view, layer ?? null],
     prepared,
   );
   return rows.map(inodeImage);
@@ -42,12 +45,17 @@ export async function loadOrphans(client: Client, scope: Scope): Promise<InodeIm
 
 type DentryRow = InodeRow & { name: Buffer; d_ino: string; type: number; cookie: string };
 
-/** A dentry of the view and its inode: rows of `d` that no newer row of the name hides. */
-const DENTRIES = `SELECT d.name, d.ino AS d_ino, d.type, d.cookie, ${INODE_COLUMNS}
-  FROM tarbox.dentries d, LATERAL ${inodeOf('d.ino')} AS i
-  WHERE d.tenant_id = $1 AND d.parent = $3 AND $2::int8multirange @> d.layer_id AND d.ino IS NOT NULL
-    AND NOT EXISTS (SELECT FROM tarbox.dentries n WHERE n.tenant_id = $1 AND n.parent = $3 AND n.name = d.name
-      AND n.layer_id > d.layer_id AND $2::int8multirange @> n.layer_id)`;
+/**
+ * The newest row of the view for a name of directory $3. A limited subquery keeps the planner from turning it round:
+ * a join planned while the table is empty would read the whole directory for each name.
+ */
+function dentryOf(name: string): string {
+  return `(SELECT * FROM tarbox.dentries WHERE tenant_id = $1 AND parent = $3 AND name = ${name}
+    AND $2::int8multirange @> layer_id ORDER BY layer_id DESC LIMIT 1)`;
+}
+
+/** A dentry `d` with its inode. */
+const DENTRY_COLUMNS = `d.name, d.ino AS d_ino, d.type, d.cookie, ${INODE_COLUMNS}`;
 
 function dentryImage(parent: Ino, row: DentryRow): DentryImage {
   return {
@@ -67,7 +75,10 @@ export async function loadDirectory(
   limit: number,
 ): Promise<DirectoryPage> {
   const rows = await client.unsafe<DentryRow[]>(
-    `${DENTRIES} AND d.cookie > $4 ORDER BY d.cookie LIMIT $5`,
+    `SELECT ${DENTRY_COLUMNS} FROM tarbox.dentries d, LATERAL ${inodeOf('d.ino')} AS i
+     WHERE d.tenant_id = $1 AND d.parent = $3 AND d.cookie > $4 AND d.cookie > 0 AND d.ino IS NOT NULL
+       AND d.layer_id = (SELECT layer_id FROM ${dentryOf('d.name')} AS newest)
+     ORDER BY d.cookie LIMIT $5`,
     [scope.lease.tenantId, scope.view, parent, after, limit],
     prepared,
   );
@@ -85,7 +96,7 @@ export async function loadName(
   name: ByteString,
 ): Promise<{ dentry: DentryImage; inode: InodeImage } | undefined> {
   const [row] = await client.unsafe<DentryRow[]>(
-    `${DENTRIES} AND d.name = $4`,
+    `SELECT ${DENTRY_COLUMNS} FROM ${dentryOf('$4')} AS d, LATERAL ${inodeOf('d.ino')} AS i`,
     [scope.lease.tenantId, scope.view, parent, Buffer.from(name, 'latin1')],
     prepared,
   );

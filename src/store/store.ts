@@ -1,7 +1,24 @@
-import type { Commits, Loads } from '../vfs/store.ts';
+import { Coder } from '../content/coder.ts';
+import type { LayerStore } from '../layers/port.ts';
+import { type Commits, type Loads, type Place, StoreError } from '../vfs/store.ts';
 import { loadChunks, putChunks } from './chunks.ts';
 import { commitBatch } from './commit.ts';
 import { type Client, Connection, type DatabaseOptions } from './connection.ts';
+import {
+  dropLayer,
+  forgetMounted,
+  holdFiles,
+  isEmptyLayer,
+  loadChanged,
+  loadLayers,
+  loadMounted,
+  loadNamesOf,
+  loadTags,
+  removeTag,
+  setTag,
+  squashLayers,
+  switchTo,
+} from './layers.ts';
 import {
   type Lease,
   type LeaseRequest,
@@ -21,22 +38,15 @@ import {
   type Scope,
 } from './loads.ts';
 import { migrate, readMigrations } from './migrate.ts';
+import { bytesOfBatch, DiskSpace } from './space.ts';
 import { viewOf } from './view.ts';
-
-/** A layer as `/.tarbox/layers/current` tells of it. */
-export interface LayerRecord {
-  readonly id: number;
-  readonly name: string;
-  readonly parent: number | null;
-  readonly created_at: Date;
-  readonly frozen: boolean;
-}
 
 /** A tenant's storage, once its lease is taken. */
 export interface TenantStore {
-  readonly loads: Loads;
+  /** Loads from the tree that `place` names at the time of each load. */
+  loads(place: () => Pick<Place, 'ranges' | 'layer'>): Loads;
   readonly commits: Commits;
-  layer(): Promise<LayerRecord>;
+  readonly layers: LayerStore;
 }
 
 /** A database, its schema up to date. Close it when done. */
@@ -64,27 +74,36 @@ const PLANNING = {
 };
 /**
  * Chunks needn't be on disk when they're stored: the commit that refers to them comes later in the same write-ahead
- * log, and flushing it flushes them too (PostgreSQL manual, Asynchronous Commit).
+ * log, and flushing it flushes them too (PostgreSQL manual, Asynchronous Commit). A crash in between takes them; it
+ * also ends the connections, and the commit is then refused.
  */
 const LAZY = { synchronous_commit: 'off', ...PLANNING };
 
 /**
- * Connects and brings the schema up to date.
+ * Connects, with `poolSize` connections (at least 4), and brings the schema up to date.
  *
  * @throws {StoreError} `unavailable` when the database can't be reached, `refused` when it doesn't let us in, when its
  *   schema is newer than this program, or when it's older than PostgreSQL 14.
  */
-export async function openStore(options: DatabaseOptions): Promise<Store> {
+export async function openStore(options: DatabaseOptions, poolSize = 6): Promise<Store> {
   const control = new Connection(options, 'lease');
-  const reading = [new Connection(options, 'read 1', PLANNING), new Connection(options, 'read 2', PLANNING)];
-  const storing = [new Connection(options, 'chunks 1', LAZY), new Connection(options, 'chunks 2', LAZY)];
+  // Beside the lease's and the commit's, half of the connections read and half store chunks.
+  const connections = (name: string, count: number, settings: Readonly<Record<string, string>>): Connection[] =>
+    Array.from({ length: count }, (_, index) => new Connection(options, `${name} ${index + 1}`, settings));
+  const reading = connections('read', Math.ceil((poolSize - 2) / 2), PLANNING);
+  const storing = connections('chunks', Math.floor((poolSize - 2) / 2), LAZY);
   const committing = new Connection(options, 'commit', PLANNING);
-  const all = [control, ...reading, ...storing, committing];
+  const coder = new Coder();
+  const reclaiming = new Connection(options, 'checkpoint');
+  const all = [control, ...reading, ...storing, committing, reclaiming];
   const close = async () => {
     await Promise.all(all.map((connection) => connection.close()));
+    await coder.close();
   };
+  let space: DiskSpace | undefined;
   try {
     await migrate(control, readMigrations());
+    if ('socketDirectory' in options) space = await diskOf(control, reclaiming);
   } catch (problem) {
     await close();
     throw problem;
@@ -94,7 +113,7 @@ export async function openStore(options: DatabaseOptions): Promise<Store> {
     renewLease: (lease, ttlMs) => renewLease(control, lease, ttlMs),
     leaseHolder: (lease) => leaseHolder(control, lease),
     releaseLease: (lease) => releaseLease(control, lease),
-    tenant: (lease) => tenantStore(lease, reading, storing, committing),
+    tenant: (lease) => tenantStore(lease, { coder, reading, storing, committing, space }),
     serverVersion: () =>
       control.run(async (client) => {
         const [row] = await client<{ server_version: string }[]>`SHOW server_version`;
@@ -114,41 +133,94 @@ function rotate(connections: readonly Connection[]): () => Connection {
   };
 }
 
-function tenantStore(
-  lease: Lease,
-  reading: readonly Connection[],
-  storing: readonly Connection[],
-  committing: Connection,
-): TenantStore {
-  const scope: Scope = { lease, view: viewOf(lease.layer) };
+/** The disk of a server of our own, which lets us ask where its data is. */
+async function diskOf(control: Connection, reclaiming: Connection): Promise<DiskSpace> {
+  const [row] = await control.run((client) => client.unsafe<{ data_directory: string }[]>('SHOW data_directory'));
+  if (row === undefined) throw new Error('PostgreSQL does not say where its data is');
+  return new DiskSpace(row.data_directory, () => {
+    // When it can't be done, there's as little room as before, and that is what counts.
+    reclaiming.run((client) => client.unsafe('CHECKPOINT')).catch(() => {});
+  });
+}
+
+interface TenantParts {
+  readonly coder: Coder;
+  readonly reading: readonly Connection[];
+  readonly storing: readonly Connection[];
+  readonly committing: Connection;
+  /** Of the server's disk, where we can look after it. */
+  readonly space: DiskSpace | undefined;
+}
+
+function tenantStore(lease: Lease, { coder, reading, storing, committing, space }: TenantParts): TenantStore {
+  let changes = 0;
+  const losses = () => [committing, ...storing].reduce((count, connection) => count + connection.losses, 0);
+  /** The losses there were before the chunks were stored that the next commit may refer to. */
+  let lossesBefore: number | undefined;
   const reader = rotate(reading);
   const writer = rotate(storing);
   const read = <T>(work: (client: Client) => Promise<T>): Promise<T> => reader().run(work);
+  const change = <T>(work: (client: Client, number: number) => Promise<T>): Promise<T> => {
+    const number = ++changes;
+    return committing.run((client) => work(client, number));
+  };
   return {
-    loads: {
-      inodes: (inos) => read((client) => loadInodes(client, scope, inos)),
-      directory: (parent, after, limit) => read((client) => loadDirectory(client, scope, parent, after, limit)),
-      name: (parent, name) => read((client) => loadName(client, scope, parent, name)),
-      segments: (ino, from, to) => read((client) => loadSegments(client, scope, ino, from, to)),
-      firstSegments: (inos, maxBytes) => read((client) => loadFirstSegments(client, scope, inos, maxBytes)),
-      chunks: (hashes) => loadChunks(reader(), lease.tenantId, hashes),
-      orphans: () => read((client) => loadOrphans(client, scope)),
+    loads: (place) => {
+      const scope: Scope = {
+        lease,
+        get view() {
+          return viewOf(place());
+        },
+      };
+      return {
+        inodes: (inos) => read((client) => loadInodes(client, scope, inos)),
+        directory: (parent, after, limit) => read((client) => loadDirectory(client, scope, parent, after, limit)),
+        name: (parent, name) => read((client) => loadName(client, scope, parent, name)),
+        segments: (ino, from, to) => read((client) => loadSegments(client, scope, ino, from, to)),
+        firstSegments: (inos, maxBytes) => read((client) => loadFirstSegments(client, scope, inos, maxBytes)),
+        chunks: (hashes) => loadChunks(reader(), coder, lease.tenantId, hashes),
+        orphans: (own) => read((client) => loadOrphans(client, scope, own ? place().layer : undefined)),
+      };
     },
     commits: {
-      putChunks: (chunks) => putChunks(writer(), lease.tenantId, chunks),
-      commit: (batch) => committing.run((client) => commitBatch(client, lease, batch)),
+      async putChunks(chunks) {
+        space?.require(chunks.reduce((bytes, { length }) => bytes + length, 0));
+        lossesBefore ??= losses();
+        try {
+          return await putChunks(writer(), coder, lease.tenantId, chunks);
+        } catch (problem) {
+          lossesBefore = undefined; // whoever asked has to store all of them again
+          throw problem;
+        }
+      },
+      async commit(batch) {
+        space?.require(bytesOfBatch(batch));
+        const before = lossesBefore;
+        lossesBefore = undefined;
+        if (before !== undefined && before !== losses())
+          throw new StoreError(
+            'unavailable',
+            'the connection was lost after chunks were stored: they must be stored again',
+          );
+        await change((client, number) => commitBatch(client, lease, batch, number));
+      },
     },
-    layer: () => read((client) => loadLayer(client, lease)),
+    layers: {
+      layers: () => read((client) => loadLayers(client, lease)),
+      tags: () => read((client) => loadTags(client, lease)),
+      setTag: (name, command) => change((client, number) => setTag(client, lease, number, name, command)),
+      removeTag: (name, command) => change((client, number) => removeTag(client, lease, number, name, command)),
+      isEmpty: (layer) => read((client) => isEmptyLayer(client, lease, layer)),
+      switchTo: (request) => change((client, number) => switchTo(client, lease, number, request)),
+      changed: (from, to, between) => read((client) => loadChanged(client, lease, from, to, between)),
+      namesOf: (place, inos) => read((client) => loadNamesOf(client, lease, place, inos)),
+      mounted: () => read((client) => loadMounted(client, lease)),
+      forgetMounted: () => change((client, number) => forgetMounted(client, lease, number)),
+      hold: (inos, place, copy) => change((client, number) => holdFiles(client, lease, number, inos, place, copy)),
+      drop: (command, parent, children) =>
+        change((client, number) => dropLayer(client, lease, number, command, parent, children)),
+      squash: (command, run, parent) =>
+        change((client, number) => squashLayers(client, lease, number, command, run, parent)),
+    },
   };
-}
-
-async function loadLayer(client: Client, lease: Lease): Promise<LayerRecord> {
-  const [row] = await client.unsafe<{ name: string; parent_id: string | null; created_at: Date; frozen: boolean }[]>(
-    `SELECT name, parent_id, created_at, frozen_at IS NOT NULL AS frozen FROM tarbox.layers
-     WHERE tenant_id = $1 AND layer_id = $2`,
-    [lease.tenantId, lease.layer],
-  );
-  if (row === undefined) throw new Error(`layer ${lease.layer} is not stored`);
-  const parent = row.parent_id === null ? null : Number(row.parent_id);
-  return { id: lease.layer, name: row.name, parent, created_at: row.created_at, frozen: row.frozen };
 }

@@ -37,7 +37,7 @@ export interface Content {
 
 export const SEGMENT_BYTES = CHUNK_BYTES * SEGMENT_CHUNKS;
 
-const SLOT_WEIGHT = 120;
+const SLOT_WEIGHT = 300;
 
 /** The content of a regular file; starts out complete where there's nothing to load. */
 export function contentOf(inode: Inode): Content {
@@ -77,15 +77,16 @@ export function requireAll(inode: Inode, content: Content): void {
   if (!content.complete) throw new Missing({ kind: 'segments', ino: inode.ino, from: 0, to: Number.MAX_SAFE_INTEGER });
 }
 
-/** Takes in stored segments of the index range [from, to). */
-export function addStoredSegments(content: Content, from: number, to: number, images: readonly SegmentImage[]): void {
+/** Takes in stored segments of the index range [from, to). Nothing is stored behind the end of the file. */
+export function addStoredSegments(inode: Inode, from: number, to: number, images: readonly SegmentImage[]): void {
+  const content = contentOf(inode);
   if (content.complete) return;
   for (const image of images) {
     if (content.segments.has(image.index) || content.unsaved.has(image.index) || image.index >= content.trimmedFrom)
       continue;
     content.segments.set(image.index, segmentFromImage(image));
   }
-  if (from === 0 && to === Number.MAX_SAFE_INTEGER) content.complete = true;
+  if (from === 0 && to * SEGMENT_BYTES >= inode.size) content.complete = true;
   else for (let index = from; index < to; index++) if (!content.segments.has(index)) content.segments.set(index, []);
 }
 
@@ -99,9 +100,24 @@ function segmentFromImage(image: SegmentImage): Segment {
   );
 }
 
-/** @throws {Missing} when the chunk's bytes aren't cached. */
+function loadedBytes(workspace: Workspace, slot: Slot): Buffer | undefined {
+  return slot.data ?? workspace.chunks.get(slot.hash) ?? workspace.arrived.get(slot.hash);
+}
+
+/**
+ * Makes sure that the bytes of all these chunks are there at once.
+ *
+ * @throws {Missing} with every chunk that has none of its own: those that are cached must not go when the others come.
+ */
+export function requireBytes(workspace: Workspace, slots: readonly (Slot | undefined)[]): void {
+  if (slots.every((slot) => slot === undefined || loadedBytes(workspace, slot) !== undefined)) return;
+  const hashes = slots.flatMap((slot) => (slot === undefined || slot.data !== undefined ? [] : [slot.hash]));
+  throw new Missing({ kind: 'chunks', hashes });
+}
+
+/** @throws {Missing} when the chunk's bytes aren't loaded. */
 export function slotBytes(workspace: Workspace, slot: Slot): Buffer {
-  const data = slot.data ?? workspace.chunks.get(slot.hash);
+  const data = loadedBytes(workspace, slot);
   if (data === undefined) throw new Missing({ kind: 'chunks', hashes: [slot.hash] });
   return data;
 }
@@ -137,6 +153,7 @@ export function setSlot(
 function addAllocated(workspace: Workspace, inode: Inode, bytes: number): void {
   inode.allocated += bytes;
   workspace.usedBytes += bytes;
+  if (inode.nlink === 0 && workspace.orphans.has(inode.ino)) workspace.orphans.set(inode.ino, inode.allocated);
 }
 
 /** Takes a replaced or dropped slot's bytes out of those waiting for a commit. */
@@ -144,10 +161,12 @@ function releaseDirty(workspace: Workspace, slot: Slot): void {
   if (!slot.shared && slot.data !== undefined) workspace.dirtyBytes -= slot.data.length;
 }
 
-/** A buffer for a slot that must hold `needed` bytes: exact at first, doubling as a file grows by small appends. */
+/**
+ * A buffer for a slot that must hold `needed` bytes: exact at first, doubling as a file grows by small appends. Each in
+ * memory of its own: a piece of a shared pool would keep the whole pool for as long as it's cached.
+ */
 function roomFor(needed: number, current: number): Buffer {
-  const bytes = current === 0 ? needed : Math.min(CHUNK_BYTES, Math.max(needed, current * 2));
-  return bytes >= CHUNK_BYTES / 2 ? Buffer.allocUnsafeSlow(bytes) : Buffer.allocUnsafe(bytes);
+  return Buffer.allocUnsafeSlow(current === 0 ? needed : Math.min(CHUNK_BYTES, Math.max(needed, current * 2)));
 }
 
 /**

@@ -28,6 +28,8 @@ export interface Directory {
   complete: boolean;
   /** Every name with a cookie up to this one is loaded. */
   loadedTo: number;
+  /** Names that were asked for by themselves. */
+  lookedUp: number;
   /** Names whose row must be written or removed, and whether PostgreSQL had a row when they first changed. */
   unsaved: Map<ByteString, boolean>;
 }
@@ -47,6 +49,7 @@ export function newDirectory(complete: boolean): Directory {
     dead: 0,
     complete,
     loadedTo: 0,
+    lookedUp: 0,
     unsaved: new Map(),
   };
 }

@@ -1,18 +1,24 @@
 import type { Ino } from '../brand.ts';
 import { FsError } from '../errno.ts';
 import { addStoredSegments, contentOf } from './content.ts';
-import { addStoredName, addStoredPage, directoryOf, indexAfter, orderedNames } from './directory.ts';
+import { addStoredName, addStoredPage, type Dentry, directoryOf, orderedNames } from './directory.ts';
 import { CHUNK_BYTES } from './geometry.ts';
-import { type Inode, inodeFromImage, isRegular } from './inode.ts';
+import { type Inode, inodeFromImage, isDirectory, isRegular } from './inode.ts';
 import type { Miss } from './miss.ts';
 import type { ByteString, InodeImage, Loads } from './store.ts';
 import type { Workspace } from './workspace.ts';
 
 /** Names a page. */
 const PAGE_NAMES = 2000;
+/** Names that are asked for by themselves before their directory is loaded page by page, and how far that goes. */
+const LOOKED_UP = 16;
+const PAGED_NAMES = 100_000;
 /** Files whose content comes along when one small file of their directory is read. */
 const NEIGHBOURS = 64;
 const NEIGHBOUR_BYTES = 1024 * 1024;
+/** Directories whose names are fetched ahead of someone who walks the tree, and names looked at to find them. */
+const AHEAD_DIRECTORIES = 8;
+const AHEAD_NAMES = 256;
 
 /**
  * Brings what operations missed into the workspace. Loads run side by side; one that is already on its way isn't
@@ -22,11 +28,15 @@ export class Loader {
   readonly #workspace: Workspace;
   readonly #loads: Loads;
   readonly #running = new Map<string, Promise<void>>();
+  /** The directory that was listed last, and how many reads there had been by then. */
+  #listed: Ino | undefined;
+  #readsBefore = 0;
 
   constructor(workspace: Workspace, loads: Loads) {
     this.#workspace = workspace;
     this.#loads = loads;
     workspace.readAhead = (hashes) => this.#readAhead(hashes);
+    workspace.listing = (directory) => this.#walkAhead(directory);
   }
 
   /**
@@ -35,10 +45,13 @@ export class Loader {
    * @throws {FsError} ESTALE for an inode that doesn't exist, EIO for damaged content; {StoreError}
    */
   load(miss: Miss): Promise<void> {
-    const key = keyOf(miss);
+    return this.#once(keyOf(miss), () => this.#load(miss));
+  }
+
+  #once(key: string, start: () => Promise<void>): Promise<void> {
     const running = this.#running.get(key);
     if (running !== undefined) return running;
-    const load = this.#load(miss).finally(() => this.#running.delete(key));
+    const load = start().finally(() => this.#running.delete(key));
     this.#running.set(key, load);
     return load;
   }
@@ -68,8 +81,20 @@ export class Loader {
       if (this.#workspace.cached(image.ino) === undefined) this.#workspace.keep(inodeFromImage(image, true));
   }
 
+  /**
+   * Resolves to what a load brings; undefined when the workspace has become another tree meanwhile. Whoever missed
+   * something asks again then.
+   */
+  async #ofThisTree<T>(load: Promise<T>): Promise<{ readonly found: T } | undefined> {
+    const { tree } = this.#workspace;
+    const found = await load;
+    return this.#workspace.tree === tree ? { found } : undefined;
+  }
+
   async #loadInodes(inos: readonly Ino[]): Promise<void> {
-    this.#keepAll(await this.#loads.inodes(inos));
+    const loaded = await this.#ofThisTree(this.#loads.inodes(inos));
+    if (loaded === undefined) return;
+    this.#keepAll(loaded.found);
     const gone = inos.find((ino) => this.#workspace.cached(ino) === undefined);
     if (gone !== undefined && inos.length === 1) throw new FsError('ESTALE', `inode ${gone} is gone`);
     if (gone !== undefined) throw new FsError('EIO', `a directory names inode ${gone}, which is not stored`);
@@ -83,9 +108,16 @@ export class Loader {
     };
     if (this.#workspace.cached(parent)?.directory?.loadedTo === 0) await this.#loadPage(parent, 0);
     if (known()) return;
-    const found = await this.#loads.name(parent, name);
+    const directory = this.#workspace.cached(parent)?.directory;
+    // Someone goes through it name by name.
+    if (directory !== undefined && ++directory.lookedUp > LOOKED_UP && directory.names.size < PAGED_NAMES) {
+      await this.#loadPage(parent, directory.loadedTo);
+      if (known()) return;
+    }
+    const loaded = await this.#ofThisTree(this.#loads.name(parent, name));
     const inode = this.#workspace.cached(parent);
-    if (inode?.directory === undefined || known()) return;
+    if (loaded === undefined || inode?.directory === undefined || known()) return;
+    const { found } = loaded;
     if (found === undefined) inode.directory.names.set(name, null);
     else {
       this.#keepAll([found.inode]);
@@ -95,65 +127,138 @@ export class Loader {
   }
 
   async #loadPage(parent: Ino, after: number): Promise<void> {
-    const page = await this.#loads.directory(parent, after, PAGE_NAMES);
-    this.#keepAll(page.inodes);
+    const loaded = await this.#ofThisTree(this.#loads.directory(parent, after, PAGE_NAMES));
+    if (loaded === undefined) return;
+    const page = loaded.found;
     const inode = this.#workspace.cached(parent);
     if (inode === undefined) return;
     addStoredPage(directoryOf(inode), after, page.dentries, page.complete);
+    this.#keepAll(page.inodes.slice(0, this.#workspace.inodesAhead));
+    // Last, so that what it names never pushes it out: whoever waits for the page would miss it for ever.
     this.#workspace.keep(inode);
   }
 
   async #loadSegments(ino: Ino, from: number, to: number): Promise<void> {
-    const neighbours = from === 0 && to === 1 ? this.#neighbours(ino) : [];
+    const inode = this.#workspace.cached(ino);
+    const neighbours = inode !== undefined && from === 0 && to === 1 ? this.#neighbours(inode) : [];
     if (neighbours.length > 1) {
-      const inos = neighbours.map((inode) => inode.ino);
-      const images = await this.#loads.firstSegments(inos, NEIGHBOUR_BYTES);
-      const hashes: ByteString[] = [];
-      for (const image of images) {
-        this.#addSegments(image.ino, 0, 1, [image]);
-        for (const chunk of image.chunks) if (chunk.length > 0 && hashes.length < NEIGHBOURS) hashes.push(chunk.hash);
-      }
-      if (hashes.length > 1) await this.#loadChunks(hashes);
-      const inode = this.#workspace.cached(ino);
-      if (inode === undefined || contentOf(inode).segments.has(0)) return;
+      await this.#loadFirstSegments(neighbours);
+      const loaded = this.#workspace.cached(ino);
+      if (loaded === undefined || contentOf(loaded).segments.has(0)) return;
     }
-    this.#addSegments(ino, from, to, await this.#loads.segments(ino, from, to));
+    const loaded = await this.#ofThisTree(this.#loads.segments(ino, from, to));
+    if (loaded !== undefined) this.#addSegments(ino, from, to, loaded.found);
+  }
+
+  /** The first segments of small files, and their chunks. */
+  async #loadFirstSegments(files: readonly Inode[]): Promise<void> {
+    const inos = files.map((inode) => inode.ino);
+    const hashes: ByteString[] = [];
+    const loaded = await this.#ofThisTree(this.#loads.firstSegments(inos, NEIGHBOUR_BYTES));
+    for (const image of loaded?.found ?? []) {
+      this.#addSegments(image.ino, 0, 1, [image]);
+      for (const chunk of image.chunks) if (chunk.length > 0 && hashes.length < NEIGHBOURS) hashes.push(chunk.hash);
+    }
+    if (hashes.length > 1) await this.#loadChunks(hashes);
+  }
+
+  /**
+   * Goes ahead of someone who walks the tree, one directory after the other, and of one who reads the files on the way.
+   * Whoever then misses what is on its way waits for that.
+   */
+  #walkAhead(directory: Inode): void {
+    const workspace = this.#workspace;
+    const last = this.#listed;
+    const reads = workspace.reads > this.#readsBefore;
+    this.#listed = directory.ino;
+    this.#readsBefore = workspace.reads;
+    const lastParent = last === undefined ? undefined : workspace.cached(last)?.parent;
+    const walks = directory.parent === last || directory.parent === lastParent;
+    if (!walks && !reads) return;
+    const names = orderedNames(directoryOf(directory)).slice(0, AHEAD_NAMES);
+    if (reads) this.#startFiles(this.#smallFiles(names, 0));
+    if (walks) for (const below of this.#unlisted(names)) this.#startPage(below);
+  }
+
+  /** Directories among these names of which nothing is loaded or being loaded. */
+  #unlisted(names: readonly Dentry[]): Ino[] {
+    const found: Ino[] = [];
+    for (const { live, ino } of names) {
+      const inode = live ? this.#workspace.cached(ino) : undefined;
+      if (inode === undefined || !isDirectory(inode) || inode.directory !== undefined) continue;
+      found.push(ino);
+      if (found.length >= AHEAD_DIRECTORIES) break;
+    }
+    return found;
+  }
+
+  // A failure to go ahead is none: who needs what was to come asks for it again, and gets the error.
+
+  #startPage(parent: Ino): void {
+    this.#once(keyOf({ kind: 'directory', parent, after: 0 }), () => this.#loadPage(parent, 0)).catch(() => {});
+  }
+
+  /** Each of the files counts as being loaded. */
+  #startFiles(files: readonly Inode[]): void {
+    if (files.length === 0) return;
+    const load = this.#loadFirstSegments(files);
+    for (const { ino } of files)
+      this.#once(keyOf({ kind: 'segments', ino, from: 0, to: 1 }), () => load).catch(() => {});
   }
 
   #addSegments(ino: Ino, from: number, to: number, images: Parameters<typeof addStoredSegments>[3]): void {
     const inode = this.#workspace.cached(ino);
     if (inode === undefined) return;
-    addStoredSegments(contentOf(inode), from, to, images);
+    addStoredSegments(inode, from, to, images);
     this.#workspace.keep(inode);
   }
 
   /** The file itself and the small files listed behind it in its directory, which are likely to be read next. */
-  #neighbours(ino: Ino): Inode[] {
-    const inode = this.#workspace.cached(ino);
-    if (inode === undefined || inode.size > CHUNK_BYTES) return [];
+  #neighbours(inode: Inode): Inode[] {
+    if (inode.size > CHUNK_BYTES) return [];
     const directory = this.#workspace.cached(inode.parent)?.directory;
     if (directory === undefined) return [];
     const order = orderedNames(directory);
-    const here = order.findIndex((dentry) => dentry.ino === ino);
-    if (here < 0) return [];
+    const here = order.findIndex((dentry) => dentry.ino === inode.ino);
+    return here < 0 ? [] : [inode, ...this.#smallFiles(order, here + 1)];
+  }
+
+  /** Small files among these names, from an index on, of whose content nothing is loaded or being loaded. */
+  #smallFiles(names: readonly Dentry[], from: number): Inode[] {
     const found: Inode[] = [];
-    const start = order[here];
-    for (let at = start === undefined ? 0 : indexAfter(order, start.cookie - 1); at < order.length; at++) {
-      const ino = order[at]?.ino;
-      const next = ino === undefined ? undefined : this.#workspace.cached(ino);
-      if (next === undefined || !isRegular(next) || next.size === 0 || next.size > CHUNK_BYTES) continue;
-      if (next.content !== undefined && next.ino !== inode.ino) continue;
-      found.push(next);
-      if (found.length >= NEIGHBOURS) break;
+    for (let at = from; at < names.length && found.length < NEIGHBOURS; at++) {
+      const dentry = names[at];
+      const inode = dentry?.live ? this.#workspace.cached(dentry.ino) : undefined;
+      if (inode === undefined || !isRegular(inode) || inode.size === 0 || inode.size > CHUNK_BYTES) continue;
+      if (inode.content !== undefined) continue;
+      if (this.#running.has(keyOf({ kind: 'segments', ino: inode.ino, from: 0, to: 1 }))) continue;
+      found.push(inode);
     }
     return found;
   }
 
+  /**
+   * Whoever waits for chunks needs all of them at once, however little room the cache has: until the event loop comes
+   * round, by when he has tried again, they are held beside it.
+   */
   async #loadChunks(hashes: readonly ByteString[]): Promise<void> {
-    const absent = hashes.filter((hash) => !this.#workspace.chunks.has(hash));
+    const workspace = this.#workspace;
+    const held = new Map<ByteString, Buffer>();
+    const absent: ByteString[] = [];
+    for (const hash of hashes) {
+      const data = workspace.chunks.get(hash);
+      if (data === undefined) absent.push(hash);
+      else held.set(hash, data);
+    }
     if (absent.length === 0) return;
-    const chunks = await this.#loads.chunks(absent);
-    for (const [hash, data] of chunks) this.#workspace.chunks.set(hash, data, { size: data.length });
+    for (const [hash, data] of await this.#loads.chunks(absent)) {
+      workspace.chunks.set(hash, data, { size: data.length });
+      held.set(hash, data);
+    }
+    for (const [hash, data] of held) workspace.arrived.set(hash, data);
+    setImmediate(() => {
+      for (const [hash, data] of held) if (workspace.arrived.get(hash) === data) workspace.arrived.delete(hash);
+    });
   }
 
   #readAhead(hashes: readonly ByteString[]): void {

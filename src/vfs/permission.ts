@@ -1,4 +1,5 @@
 import { GROUP_EXECUTE, type Inode, isDirectory, SETGID, SETUID } from './inode.ts';
+import type { Caller } from './workspace.ts';
 
 const CAPABILITY_XATTR = 'security.capability';
 
@@ -14,9 +15,18 @@ export function dropPrivileges(inode: Inode, killBits: boolean): void {
   if ((inode.mode & GROUP_EXECUTE) !== 0) inode.mode &= ~SETGID;
 }
 
-/** What a change of owner or group does: Linux drops the bits whoever does it (chown(2)); directories keep them. */
-export function dropPrivilegesOnChown(inode: Inode, callerUid: number): void {
-  if (isDirectory(inode)) return;
-  dropPrivileges(inode, true);
-  if (callerUid !== 0 && (inode.mode & GROUP_EXECUTE) === 0) inode.mode &= ~SETGID;
+/**
+ * Whether a caller's changes take setuid and setgid away. Where the kernel doesn't say so in the request, everyone but
+ * root counts as without CAP_FSETID.
+ */
+export function killsBits(caller: Caller): boolean {
+  return caller.uid !== 0;
+}
+
+/**
+ * What a change of owner or group does: Linux drops the bits whoever does it (chown(2)); directories keep them. A setgid
+ * bit that the group may not execute stays: whether the caller is in the group, on which Linux makes it depend, isn't told.
+ */
+export function dropPrivilegesOnChown(inode: Inode): void {
+  if (!isDirectory(inode)) dropPrivileges(inode, true);
 }

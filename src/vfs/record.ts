@@ -2,7 +2,7 @@ import type { Ino } from '../brand.ts';
 import type { Content, Slot } from './content.ts';
 import { INLINE_BYTES } from './geometry.ts';
 import { type Inode, imageOf } from './inode.ts';
-import type { Batch, ByteString, ChunkRef, DentryImage, InodeImage, SegmentImage } from './store.ts';
+import type { Batch, ByteString, ChunkRef, DentryImage, InodeImage, Seal, SegmentImage } from './store.ts';
 import type { Workspace } from './workspace.ts';
 
 /** A row of `contents` to write, its chunks perhaps not hashed yet. */
@@ -25,9 +25,10 @@ export interface Taken {
 
 /**
  * Takes all changes. What the workspace holds now is exactly the result of its operations so far, so the batch is
- * a prefix of them. Later changes go into the next batch and leave this one's bytes alone.
+ * a prefix of them. Later changes go into the next batch and leave this one's bytes alone. With a seal, this batch is
+ * the last of its layer, and later changes are the next one's.
  */
-export function takeChanges(workspace: Workspace): Taken {
+export function takeChanges(workspace: Workspace, seal?: Seal): Taken {
   const inodes: InodeImage[] = [];
   const removedInodes: Ino[] = [];
   const dentries: DentryImage[] = [];
@@ -42,20 +43,22 @@ export function takeChanges(workspace: Workspace): Taken {
     if (inode.removed) {
       if (!inode.stored) continue;
       removedInodes.push(inode.ino);
-      removedSegments.push({ ino: inode.ino, index: 0 });
       continue;
     }
     if (inode.content !== undefined) takeContent(inode, inode.content, plans, removedSegments);
     inodes.push(imageOf(inode));
     inode.stored = true;
   }
+  const unnamed = workspace.orphanTotals();
   const taken: Taken = {
     batch: {
+      place: workspace.place,
+      seal,
       sequence: workspace.sequence,
       nextIno: workspace.nextIno,
       nextCookie: workspace.nextCookie,
-      usedBytes: workspace.usedBytes,
-      usedInodes: workspace.usedInodes,
+      usedBytes: workspace.usedBytes - unnamed.bytes,
+      usedInodes: workspace.usedInodes - unnamed.inodes,
       inodes,
       removedInodes,
       dentries,
@@ -68,6 +71,7 @@ export function takeChanges(workspace: Workspace): Taken {
   };
   workspace.changed = new Set();
   workspace.dirtyBytes = 0;
+  if (seal !== undefined) workspace.place = seal.next;
   return taken;
 }
 

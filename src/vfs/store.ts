@@ -1,4 +1,4 @@
-import type { Ino } from '../brand.ts';
+import type { Ino, LayerId } from '../brand.ts';
 
 /**
  * The port that storage implements: what the file system loads on a miss, and what the journal commits.
@@ -76,10 +76,27 @@ export interface DirectoryPage {
   readonly complete: boolean;
 }
 
-/** A chunk to store: immutable bytes, `hash` their SHA-256. */
-export interface NewChunk {
-  readonly hash: ByteString;
-  readonly data: Uint8Array;
+/**
+ * Where a tree's rows are: in a layer and those below it. Of each row the newest version among them counts.
+ * `ranges` are closed intervals of layer ids, in order, `layer` in the last one.
+ */
+export interface Place {
+  readonly layer: LayerId;
+  readonly ranges: readonly (readonly [from: number, to: number])[];
+  /** Inodes from this number on, and what is in directories among them, have no rows in the layers below. */
+  readonly firstIno: number;
+  readonly firstCookie: number;
+}
+
+/** With this batch the layer is frozen, and the next one begins. */
+export interface Seal {
+  readonly name: string;
+  readonly description: string;
+  readonly next: Place;
+  /** Layers that go at the same time, with all they hold; no other layer builds on them. */
+  readonly discards: readonly LayerId[];
+  /** Number of the request that asks for it; undefined when a request asks for more than that. */
+  readonly request: number | undefined;
 }
 
 /**
@@ -88,15 +105,19 @@ export interface NewChunk {
  * Every chunk that a segment refers to has been stored by `putChunks` before.
  */
 export interface Batch {
+  /** The rows are this place's layer's. */
+  readonly place: Place;
+  readonly seal: Seal | undefined;
   /** Number of the last operation that it contains; grows from commit to commit. */
   readonly sequence: number;
   /** First inode number and first cookie not yet handed out. */
   readonly nextIno: number;
   readonly nextCookie: number;
-  /** Totals after this batch, for quota and statfs. */
+  /** Totals of the files that have a name, after this batch. */
   readonly usedBytes: number;
   readonly usedInodes: number;
   readonly inodes: readonly InodeImage[];
+  /** Gone with their content. */
   readonly removedInodes: readonly Ino[];
   readonly dentries: readonly DentryImage[];
   readonly removedDentries: readonly { readonly parent: Ino; readonly name: ByteString }[];
@@ -145,14 +166,17 @@ export interface Loads {
   firstSegments(inos: readonly Ino[], maxBytes: number): Promise<readonly SegmentImage[]>;
   /** Raw bytes by hash. Rejects with FsError EIO naming a chunk that is missing or doesn't match its hash. */
   chunks(hashes: readonly ByteString[]): Promise<ReadonlyMap<ByteString, Buffer>>;
-  /** Inodes without a name (nlink 0) left behind by an earlier daemon. */
-  orphans(): Promise<readonly InodeImage[]>;
+  /** Inodes without a name (nlink 0) left behind by an earlier daemon; `own`: in the tree's own layer only. */
+  orphans(own: boolean): Promise<readonly InodeImage[]>;
 }
 
 /** Writes; one at a time each, but a `putChunks` may run beside a `commit` and beside another `putChunks`. */
 export interface Commits {
-  /** Stores those not yet stored. They mean nothing until a commit refers to them; storing one twice is harmless. */
-  putChunks(chunks: readonly NewChunk[]): Promise<void>;
+  /**
+   * Hashes these raw chunks and stores those that aren't yet; resolves to their hashes, in order. They mean nothing
+   * until a commit refers to them, and storing one twice is harmless. The bytes are copied before this returns.
+   */
+  putChunks(chunks: readonly Uint8Array[]): Promise<readonly ByteString[]>;
   /**
    * Applies the batch in one transaction, fenced by the lease's epoch, durable when it resolves.
    * After a rejection with `unavailable` it may be committed or not; committing the same batch again is harmless.

@@ -3,9 +3,10 @@ import { type Ino, ROOT_INO } from '../brand.ts';
 import { FsError } from '../errno.ts';
 import { contentWeight, discardContent } from './content.ts';
 import { FIRST_COOKIE, newDirectory } from './directory.ts';
-import { fileType, type Inode, inodeFromImage, isDirectory } from './inode.ts';
+import { OpenHandles } from './handles.ts';
+import { type Inode, inodeFromImage, isDirectory } from './inode.ts';
 import { Missing } from './miss.ts';
-import type { ByteString, TenantState } from './store.ts';
+import type { ByteString, Place, TenantState } from './store.ts';
 
 /** Who asks, as the kernel tells it. */
 export interface Caller {
@@ -31,11 +32,16 @@ export interface CacheSizes {
 export type ReadAhead = (hashes: readonly ByteString[]) => void;
 
 /** Rough cost in the heap of an inode and of a name. */
-const INODE_WEIGHT = 400;
-const NAME_WEIGHT = 160;
+const INODE_WEIGHT = 800;
+const NAME_WEIGHT = 200;
 
 /** Range of the times that are kept: 64-bit nanoseconds around 1970. Others are clamped (POSIX utimensat, APPLICATION USAGE). */
 const MAX_SECONDS = 9_223_372_035;
+
+/** An inode never weighs more than this, so that a huge directory can be held at all. */
+function maxWeight(caches: CacheSizes): number {
+  return Math.max(caches.metadataBytes >>> 3, INODE_WEIGHT);
+}
 
 /**
  * The loaded state of one tenant's tree: caches of inodes and chunks, totals, and what changed.
@@ -45,8 +51,15 @@ export class Workspace {
   readonly limits: Limits;
   /** Inodes with changes that no batch has taken yet. */
   changed = new Set<Inode>();
-  /** Files and directories without a name that the kernel may still refer to. */
-  readonly orphans = new Set<Ino>();
+  /** Files and directories without a name that the kernel may still refer to, and the bytes that each holds. */
+  readonly orphans = new Map<Ino, number>();
+  readonly handles = new OpenHandles();
+  /** Grows when this becomes another tree: what was being loaded of the one before means nothing here. */
+  tree = 0;
+  /** Where the tree's rows are; the next batch's layer is this one's. */
+  place: Place;
+  /** Views of files that a switch changed, by inode: the kernel's earlier numbers for them mean what they were. */
+  readonly views = new Map<Ino, number>();
   /** True once the running operation changed something; the dispatcher counts it and resets. */
   mutated = false;
   /** Number of the last operation that changed something. */
@@ -55,6 +68,8 @@ export class Workspace {
   nextCookie: number;
   usedBytes: number;
   usedInodes: number;
+  /** Reads of files so far. */
+  reads = 0;
   /** Bytes of content that no batch has taken yet. */
   dirtyBytes = 0;
   /** Time of the running operation. */
@@ -62,28 +77,58 @@ export class Workspace {
   nowNsec = 0;
   /** Replaced when there is storage to read ahead from. */
   readAhead: ReadAhead = () => {};
-  readonly #inodes: LRUCache<number, Inode>;
+  /** Told of each directory that is being listed. As `readAhead`. */
+  listing: (directory: Inode) => void = () => {};
+  #inodes: LRUCache<number, Inode>;
   /** Inodes that the cache let go of while they had uncommitted changes, and the root. */
   readonly #pinned = new Map<number, Inode>();
-  readonly #maxWeight: number;
-  readonly chunks: LRUCache<ByteString, Buffer>;
+  #maxWeight: number;
+  /** An inode leaves the cache only to come back at once. */
+  #weighing = false;
+  /** Raw chunks by hash. */
+  chunks: LRUCache<ByteString, Buffer>;
+  /** Chunks that were loaded for operations which are about to be tried again; there whether the cache has room or not. */
+  readonly arrived = new Map<ByteString, Buffer>();
 
-  constructor(state: TenantState, limits: Limits, caches: CacheSizes) {
+  /** `chunks`: a cache to share with another tree of the tenant. */
+  constructor(
+    state: TenantState,
+    place: Place,
+    limits: Limits,
+    caches: CacheSizes,
+    chunks = new LRUCache<ByteString, Buffer>({ maxSize: caches.chunkBytes }),
+  ) {
+    this.place = place;
     this.limits = limits;
     this.sequence = state.sequence;
     this.nextIno = Math.max(state.nextIno, ROOT_INO + 1);
     this.nextCookie = Math.max(state.nextCookie, FIRST_COOKIE);
     this.usedBytes = state.usedBytes;
     this.usedInodes = state.usedInodes;
-    this.#maxWeight = Math.max(caches.metadataBytes >>> 3, INODE_WEIGHT);
-    this.#inodes = new LRUCache<number, Inode>({
+    this.#maxWeight = maxWeight(caches);
+    this.#inodes = this.#inodeCache(caches);
+    this.chunks = chunks;
+  }
+
+  #inodeCache(caches: CacheSizes): LRUCache<number, Inode> {
+    return new LRUCache<number, Inode>({
       maxSize: caches.metadataBytes,
       dispose: (inode, ino, reason) => {
         const stays = inode.dirty || inode.commits > 0 || ino === ROOT_INO;
-        if (reason !== 'set' && stays) this.#pinned.set(ino, inode);
+        if (reason !== 'set' && stays && !this.#weighing) this.#pinned.set(ino, inode);
       },
     });
+  }
+
+  /** Gives the caches other sizes; they keep what they hold as far as it has room. */
+  resizeCaches(caches: CacheSizes): void {
+    this.#maxWeight = maxWeight(caches);
+    const old = this.#inodes;
+    this.#inodes = this.#inodeCache(caches);
+    for (const inode of [...old.rvalues()]) if (inode !== undefined) this.keep(inode);
+    const chunks = this.chunks;
     this.chunks = new LRUCache<ByteString, Buffer>({ maxSize: caches.chunkBytes });
+    for (const [hash, { value }] of chunks.dump().reverse()) this.chunks.set(hash, value, { size: value.length });
   }
 
   /** Sets the time of the operations that follow, in milliseconds since 1970. */
@@ -114,7 +159,16 @@ export class Workspace {
 
   /** Puts a loaded or new inode into the cache, or weighs one anew that has grown. */
   keep(inode: Inode): void {
+    // The cache takes a new size only with a new entry.
+    this.#weighing = true;
+    this.#inodes.delete(inode.ino);
+    this.#weighing = false;
     this.#inodes.set(inode.ino, inode, { size: this.#weigh(inode) });
+  }
+
+  /** How many inodes may be loaded on the chance that they are wanted, without pushing out what is. */
+  get inodesAhead(): number {
+    return Math.floor((2 * this.#maxWeight) / INODE_WEIGHT);
   }
 
   #weigh(inode: Inode): number {
@@ -176,6 +230,20 @@ export class Workspace {
       throw new FsError('ENOSPC', `the workspace's quota of ${maxInodes} files is used up`);
   }
 
+  /** What the files without a name take, which is in `usedBytes` and `usedInodes`, and in no total that is stored. */
+  orphanTotals(): { readonly bytes: number; readonly inodes: number } {
+    let bytes = 0;
+    for (const held of this.orphans.values()) bytes += held;
+    return { bytes, inodes: this.orphans.size };
+  }
+
+  /** Takes over a file without a name that an earlier daemon has left. */
+  adoptOrphan({ ino, allocated }: { readonly ino: Ino; readonly allocated: number }): void {
+    this.orphans.set(ino, allocated);
+    this.usedBytes += allocated;
+    this.usedInodes++;
+  }
+
   /** A new inode, not yet named. */
   newInode(mode: number, uid: number, gid: number, parent: Ino, rdev: number, target: ByteString): Inode {
     const inode = inodeFromImage(
@@ -212,37 +280,26 @@ export class Workspace {
     return inode;
   }
 
-  /** Makes the root of a workspace that has none yet. */
-  makeRoot(permissions: number, uid: number, gid: number): Inode {
-    const root = inodeFromImage(
-      {
-        ino: ROOT_INO,
-        mode: fileType.directory | permissions,
-        uid,
-        gid,
-        nlink: 2,
-        size: 0,
-        allocated: 0,
-        atimeSec: this.nowSec,
-        atimeNsec: this.nowNsec,
-        mtimeSec: this.nowSec,
-        mtimeNsec: this.nowNsec,
-        ctimeSec: this.nowSec,
-        ctimeNsec: this.nowNsec,
-        btimeSec: this.nowSec,
-        btimeNsec: this.nowNsec,
-        rdev: 0,
-        parent: ROOT_INO,
-        target: '',
-        xattrs: null,
-      },
-      false,
-    );
-    root.directory = newDirectory(true);
-    this.usedInodes++;
-    this.keep(root);
-    this.touch(root);
-    return root;
+  /**
+   * Becomes another tree: `changed` are the inodes that aren't the same in both. Everything must be committed. Inodes
+   * that stay the same keep what is cached of them. `totals` are those of its named files.
+   */
+  becomes(
+    place: Place,
+    changed: readonly Ino[],
+    totals: { readonly usedBytes: number; readonly usedInodes: number },
+  ): void {
+    if (this.changed.size > 0) throw new Error('the tree has changes that are not committed');
+    this.tree++;
+    this.place = place;
+    for (const ino of changed) {
+      this.#inodes.delete(ino);
+      this.#pinned.delete(ino);
+      this.orphans.delete(ino);
+    }
+    const { bytes, inodes } = this.orphanTotals();
+    this.usedBytes = totals.usedBytes + bytes;
+    this.usedInodes = totals.usedInodes + inodes;
   }
 
   /** Lets go of the inodes, names and small files that are committed; returns their bytes. */

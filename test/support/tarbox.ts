@@ -107,6 +107,7 @@ export class Tarbox {
     }
     this.log.push(parsed);
     if (parsed.event === 'daemon-restarted') this.#daemon = Number(parsed['daemonPid']);
+    if (parsed.event === 'database-restarted') this.#postgres = Number(parsed['databasePid']);
     for (const check of this.#onLine) check();
   }
 
@@ -161,12 +162,15 @@ export class Tarbox {
   async killEverything(): Promise<void> {
     this.#killAll();
     await this.exit();
-    for (const pid of [this.#daemon, ...(this.#postgres === undefined ? [] : [this.#postgres])]) await ended(pid);
+    for (const pid of [this.#daemon, ...(this.#postgres === undefined ? [] : [this.#postgres])]) await collected(pid);
   }
 
   #killAll(): void {
+    const supervisor = this.#process?.pid ?? 0;
     const children = this.#postgres === undefined ? [] : childrenOf(this.#postgres);
-    for (const pid of [this.#process?.pid ?? 0, this.#daemon, this.#postgres ?? 0, ...children]) kill(pid);
+    // A daemon that doesn't serve yet is known to its supervisor alone.
+    for (const pid of [supervisor, ...childrenOf(supervisor), this.#daemon, this.#postgres ?? 0, ...children])
+      kill(pid);
   }
 
   /** Stops it, whatever state it's in, and leaves nothing behind. */
@@ -202,7 +206,8 @@ function kill(pid: number): void {
   }
 }
 
-function childrenOf(pid: number): number[] {
+/** Processes that the main thread of a process has started and that are still there. */
+export function childrenOf(pid: number): number[] {
   const file = `/proc/${pid}/task/${pid}/children`;
   if (!existsSync(file)) return [];
   return readFileSync(file, 'utf8').split(' ').filter(Boolean).map(Number);
@@ -215,6 +220,13 @@ export async function ended(pid: number, deadlineMs = 10_000): Promise<void> {
     if (performance.now() > deadline) throw new Error(`process ${pid} still runs`);
     await new Promise((done) => setTimeout(done, 10));
   }
+}
+
+/** As `ended`, and nobody takes the pid for a process any more: a zombie's would pass for a server that holds its lock. */
+async function collected(pid: number): Promise<void> {
+  await ended(pid);
+  const deadline = performance.now() + 10_000;
+  while (existsSync(`/proc/${pid}`) && performance.now() < deadline) await new Promise((done) => setTimeout(done, 10));
 }
 
 function isRunning(pid: number): boolean {

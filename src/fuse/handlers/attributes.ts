@@ -1,6 +1,6 @@
 import { errno } from '../../errno.ts';
 import { setAttributes } from '../../vfs/ops/attributes.ts';
-import { listXattrs, removeXattr, setXattr, type XattrMode } from '../../vfs/ops/xattrs.ts';
+import { getXattr, listXattrs, removeXattr, setXattr, type XattrMode } from '../../vfs/ops/xattrs.ts';
 import type { Context } from '../context.ts';
 import { putAttributes, putStatx } from '../reply.ts';
 import { PAYLOAD } from '../session.ts';
@@ -21,11 +21,11 @@ const sized = getxattrOut.blank();
 const space = statfsOut.blank();
 
 export function handleGetattr(context: Context): number {
-  return putAttributes(context.reply, PAYLOAD, context.workspace.inode(context.ino));
+  return putAttributes(context, PAYLOAD, context.workspace.inode(context.ino));
 }
 
 export function handleStatx(context: Context): number {
-  return putStatx(context.reply, PAYLOAD, context.workspace.inode(context.ino));
+  return putStatx(context, PAYLOAD, context.workspace.inode(context.ino));
 }
 
 export function handleSetattr(context: Context): number {
@@ -43,7 +43,7 @@ export function handleSetattr(context: Context): number {
     killPrivileges: has(FATTR.KILL_SUIDGID),
   };
   setAttributes(context.workspace, inode, change, context.caller);
-  return putAttributes(context.reply, PAYLOAD, inode);
+  return putAttributes(context, PAYLOAD, inode);
 }
 
 export function handleReadlink(context: Context): number {
@@ -73,7 +73,7 @@ export function setxattrHandler(extended: boolean): (context: Context) => number
     const nameAt = ARGUMENT + (extended ? setxattrIn.size : setxattrInCompat.size);
     const name = context.name(nameAt);
     const valueAt = context.nameEnd(nameAt) + 1;
-    if (valueAt + args.size > context.end) return -errno.EIO;
+    context.require(valueAt + args.size);
     const value = context.request.subarray(valueAt, valueAt + args.size);
     const kill = (args.setxattrFlags & SETXATTR.ACL_KILL_SGID) !== 0;
     setXattr(context.workspace, context.workspace.inode(context.ino), name, value, xattrMode(args.flags), kill);
@@ -82,14 +82,15 @@ export function setxattrHandler(extended: boolean): (context: Context) => number
 }
 
 function xattrMode(flags: number): XattrMode {
-  if ((flags & XATTR.CREATE) !== 0) return 'create';
-  return (flags & XATTR.REPLACE) !== 0 ? 'replace' : 'any';
+  const replaces = (flags & XATTR.REPLACE) !== 0;
+  if ((flags & XATTR.CREATE) !== 0) return replaces ? 'create and replace' : 'create';
+  return replaces ? 'replace' : 'any';
 }
 
 export function handleGetxattr(context: Context): number {
   const { size } = readGetxattr(context.request, ARGUMENT);
   const inode = context.workspace.inode(context.ino);
-  const value = inode.xattrs?.get(context.name(ARGUMENT + getxattrIn.size));
+  const value = getXattr(inode, context.name(ARGUMENT + getxattrIn.size));
   if (value === undefined) return -errno.ENODATA;
   if (size === 0) return putSize(context, value.length);
   if (value.length > size) return -errno.ERANGE;
@@ -98,7 +99,7 @@ export function handleGetxattr(context: Context): number {
 
 export function handleListxattr(context: Context): number {
   const { size } = readGetxattr(context.request, ARGUMENT);
-  const names = listXattrs(context.workspace.inode(context.ino));
+  const names = listXattrs(context.workspace.inode(context.ino), context.caller);
   if (size === 0) return putSize(context, names.length);
   if (names.length > size) return -errno.ERANGE;
   return context.reply.write(names, PAYLOAD, 'latin1');

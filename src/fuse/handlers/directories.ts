@@ -11,12 +11,13 @@ import {
 import type { Inode } from '../../vfs/inode.ts';
 import { Missing } from '../../vfs/miss.ts';
 import { forget } from '../../vfs/ops/remove.ts';
-import { type Context, inoOf, LIVE_VIEW } from '../context.ts';
-import { putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
+import { type Context, inoOf, viewIn } from '../context.ts';
+import { controlIno, putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
 import { NO_REPLY, PAYLOAD } from '../session.ts';
 import { batchForgetIn, forgetIn, forgetOne, readIn } from '../wire/abi.ts';
 import { appendDirent, appendDirentPlus } from '../wire/dirent.ts';
 import { DT } from '../wire/flags.ts';
+import { forgetControl } from './control.ts';
 import { CONTROL_NAME } from './names.ts';
 
 const ARGUMENT = 40;
@@ -45,7 +46,7 @@ function list(context: Context, plus: boolean): number {
   const end = PAYLOAD + Math.min(size, context.reply.length - PAYLOAD);
   let at = PAYLOAD;
   if (offset < DOT_DOT_COOKIE) at = listDots(context, inode, offset, plus, at, end);
-  if (offset < CONTROL_COOKIE && inode.ino === ROOT_INO && context.services.control.visible)
+  if (offset < CONTROL_COOKIE && inode.ino === ROOT_INO && !context.frozen && context.services.control.visible)
     at = listControl(context, plus, at, end);
   const directory = directoryOf(inode);
   const order = orderedNames(directory);
@@ -53,6 +54,7 @@ function list(context: Context, plus: boolean): number {
   const last = lastLoaded(directory, order);
   if (first >= last && !directory.complete)
     throw new Missing({ kind: 'directory', parent: inode.ino, after: directory.loadedTo });
+  if (offset === 0) context.workspace.listing(inode);
   if (plus) requireInodes(context, order, first, last, end - at);
   for (let index = first; index < last; index++) {
     const dentry = order[index];
@@ -70,13 +72,15 @@ function lastLoaded(directory: Directory, order: readonly Dentry[]): number {
 }
 
 function append(context: Context, dentry: Dentry, at: number, end: number): number {
-  return appendDirent(context.reply, at, end, dentry.ino, dentry.cookie, dentry.type, dentry.name);
+  const ino = (context.frozen?.inoBase ?? 0) + dentry.ino;
+  return appendDirent(context.reply, at, end, ino, dentry.cookie, dentry.type, dentry.name);
 }
 
 function appendPlus(context: Context, dentry: Dentry, at: number, end: number): number {
-  const start = appendDirentPlus(context.reply, at, end, dentry.ino, dentry.cookie, dentry.type, dentry.name);
+  const ino = (context.frozen?.inoBase ?? 0) + dentry.ino;
+  const start = appendDirentPlus(context.reply, at, end, ino, dentry.cookie, dentry.type, dentry.name);
   if (start < 0) return -1;
-  putEntry(context.reply, start, context.workspace.inode(dentry.ino));
+  putEntry(context, start, context.workspace.inode(dentry.ino));
   return start + plusBytes(dentry.name.length);
 }
 
@@ -116,8 +120,9 @@ function appendDot(
   at: number,
   end: number,
 ): number {
-  if (!plus) return Math.max(at, appendDirent(context.reply, at, end, ino, cookie, DT.DIR, name));
-  const start = appendDirentPlus(context.reply, at, end, ino, cookie, DT.DIR, name);
+  const shown = (context.frozen?.inoBase ?? 0) + ino;
+  if (!plus) return Math.max(at, appendDirent(context.reply, at, end, shown, cookie, DT.DIR, name));
+  const start = appendDirentPlus(context.reply, at, end, shown, cookie, DT.DIR, name);
   if (start < 0) return at;
   putUnreferenced(context.reply, start);
   return start + plusBytes(name.length);
@@ -125,15 +130,17 @@ function appendDot(
 
 function listControl(context: Context, plus: boolean, at: number, end: number): number {
   const { control } = context.services;
-  if (!plus) return Math.max(at, appendDirent(context.reply, at, end, 2 ** 44, CONTROL_COOKIE, DT.DIR, CONTROL_NAME));
-  const start = appendDirentPlus(context.reply, at, end, 2 ** 44, CONTROL_COOKIE, DT.DIR, CONTROL_NAME);
+  if (!plus)
+    return Math.max(at, appendDirent(context.reply, at, end, controlIno(0), CONTROL_COOKIE, DT.DIR, CONTROL_NAME));
+  const start = appendDirentPlus(context.reply, at, end, controlIno(0), CONTROL_COOKIE, DT.DIR, CONTROL_NAME);
   if (start < 0) return at;
   putControlEntry(context.reply, start, 0, control.attributes(0));
   return start + plusBytes(CONTROL_NAME.length);
 }
 
 export function handleForget(context: Context): number {
-  if (context.view === LIVE_VIEW) forget(context.workspace, context.ino, readForget(context.request, ARGUMENT).nlookup);
+  if (context.frozen === undefined)
+    forget(context.workspace, context.ino, readForget(context.request, ARGUMENT).nlookup);
   return NO_REPLY;
 }
 
@@ -141,19 +148,26 @@ export function handleForget(context: Context): number {
 export function forgetsOrphan(context: Context): boolean {
   const { orphans } = context.workspace;
   if (orphans.size === 0) return false;
-  if (context.header.opcode !== 42) return context.view === LIVE_VIEW && orphans.has(context.ino);
-  const { count } = readBatch(context.request, ARGUMENT);
+  if (context.header.opcode !== 42) return context.frozen === undefined && orphans.has(context.ino);
+  const count = forgottenCount(context);
   for (let index = 0; index < count; index++) if (orphans.has(forgottenIno(context, index))) return true;
   return false;
 }
 
+function forgottenCount(context: Context): number {
+  const { count } = readBatch(context.request, ARGUMENT);
+  context.require(ARGUMENT + batchForgetIn.size + count * forgetOne.size);
+  return count;
+}
+
 function forgottenIno(context: Context, index: number): Ino {
   const one = readOne(context.request, ARGUMENT + batchForgetIn.size + index * forgetOne.size);
-  return one.nodeidHi >>> 12 === LIVE_VIEW ? inoOf(one.nodeidLo, one.nodeidHi) : (0 as Ino); // 0 is no inode
+  const ino = inoOf(one.nodeidLo, one.nodeidHi);
+  return one.nodeidHi >>> 12 === viewIn(context.live, ino) ? ino : (0 as Ino); // 0 is no inode
 }
 
 export function handleBatchForget(context: Context): number {
-  const { count } = readBatch(context.request, ARGUMENT);
+  const count = forgottenCount(context);
   const { workspace } = context;
   // First what may be missing, so that no reference is taken back twice when the request is served again.
   const absent: Ino[] = [];
@@ -167,5 +181,6 @@ export function handleBatchForget(context: Context): number {
     const { nlookup } = readOne(context.request, ARGUMENT + batchForgetIn.size + index * forgetOne.size);
     if (ino !== 0) forget(workspace, ino, nlookup);
   }
+  forgetControl(context);
   return NO_REPLY;
 }

@@ -4,7 +4,7 @@ import { read, resize, write } from '../../vfs/ops/data.ts';
 import { allocate, copyRange, seek } from '../../vfs/ops/sparse.ts';
 import { dropPrivileges } from '../../vfs/permission.ts';
 import type { Workspace } from '../../vfs/workspace.ts';
-import { CONTROL_VIEW, type Context, inoOf } from '../context.ts';
+import { CONTROL_VIEW, type Context } from '../context.ts';
 import { PARKED, PAYLOAD } from '../session.ts';
 import {
   copyFileRangeIn,
@@ -49,17 +49,20 @@ export function opensWithTruncation(context: Context): boolean {
   return (readOpen(context.request, ARGUMENT).flags & O.TRUNC) !== 0;
 }
 
-/** Handles carry no state of ours: everything that an operation needs is in its inode and its request. */
+/** Handles carry no state but that they're open: everything that an operation needs is in its inode and its request. */
 export function handleOpen(context: Context): number {
   const { flags, openFlags } = readOpen(context.request, ARGUMENT);
   const inode = context.workspace.inode(context.ino);
+  if (context.frozen !== undefined && (flags & O.ACCMODE) !== O.RDONLY) return -errno.EROFS;
   if ((flags & O.TRUNC) !== 0) truncateOnOpen(context.workspace, inode, openFlags);
   opened.openFlags = FOPEN.KEEP_CACHE;
   writeOpen(context.reply, PAYLOAD, opened);
+  context.live.handles.opened(context.view, context.ino);
   return openOut.size;
 }
 
-export function handleRelease(): number {
+export function handleRelease(context: Context): number {
+  context.live.handles.closed(context.view, context.ino);
   return 0;
 }
 
@@ -77,21 +80,24 @@ export function handleFsync(context: Context): number {
 export function handleRead(context: Context): number {
   const { offset, size } = readRead(context.request, ARGUMENT);
   const inode = context.workspace.inode(context.ino);
-  return read(context.workspace, inode, offset, size, context.reply, PAYLOAD);
+  const room = context.reply.length - PAYLOAD;
+  return read(context.workspace, inode, offset, Math.min(size, room), context.reply, PAYLOAD);
 }
 
 export function handleWrite(context: Context): number {
   const { offset, size, writeFlags, flags } = readWrite(context.request, ARGUMENT);
   const data = ARGUMENT + writeIn.size;
-  if (data + size > context.end) return -errno.EIO;
+  context.require(data + size);
   if (offset + size > MAX_OFFSET) return -errno.EFBIG;
   const inode = context.workspace.inode(context.ino);
-  const kill = (writeFlags & WRITE.KILL_SUIDGID) !== 0;
-  write(context.workspace, inode, offset, context.request, data, size, kill);
+  write(context.workspace, inode, offset, context.request, data, size);
+  // Writing through a mapping takes no privileges away; where a write did, the kernel saw to it before caching it.
+  const isCached = (writeFlags & WRITE.CACHE) !== 0;
+  if (!isCached) dropPrivileges(inode, (writeFlags & WRITE.KILL_SUIDGID) !== 0);
   written.size = size;
   writeWritten(context.reply, PAYLOAD, written);
   // A handle that the daemon writes for on its own (from the page cache) has no flags of its own.
-  if ((flags & O.DSYNC) !== 0 && (writeFlags & WRITE.CACHE) === 0) context.after = context.services.sync();
+  if ((flags & O.DSYNC) !== 0 && !isCached) context.after = context.services.sync();
   return writeOut.size;
 }
 
@@ -102,10 +108,11 @@ export function handleFallocate(context: Context): number {
   if (length === 0) return -errno.EINVAL;
   if (offset + length > MAX_OFFSET) return -errno.EFBIG;
   const inode = context.workspace.inode(context.ino);
-  allocate(context.workspace, inode, offset, length, {
+  const allocation = {
     keepSize: (mode & FALLOC.KEEP_SIZE) !== 0,
     zero: (mode & (FALLOC.PUNCH_HOLE | FALLOC.ZERO_RANGE)) !== 0,
-  });
+  };
+  allocate(context.workspace, inode, offset, length, allocation, context.caller);
   return 0;
 }
 
@@ -122,9 +129,9 @@ const MAX_COPY = 2 ** 31;
 
 function copyFileRange(context: Context): number {
   const { offIn, nodeidOutLo, nodeidOutHi, offOut, len } = readCopy(context.request, ARGUMENT);
-  const { workspace } = context;
-  const target = workspace.inode(inoOf(nodeidOutLo, nodeidOutHi));
-  return copyRange(workspace, workspace.inode(context.ino), offIn, target, offOut, Math.min(len, MAX_COPY));
+  const { workspace, caller } = context;
+  const target = workspace.inode(context.liveIno(nodeidOutLo, nodeidOutHi));
+  return copyRange(workspace, workspace.inode(context.ino), offIn, target, offOut, Math.min(len, MAX_COPY), caller);
 }
 
 export function handleCopyFileRange(context: Context): number {

@@ -2,11 +2,11 @@ import { ROOT_INO } from '../../brand.ts';
 import { errno, FsError } from '../../errno.ts';
 import { findName } from '../../vfs/directory.ts';
 import { NAME_MAX_BYTES } from '../../vfs/geometry.ts';
-import { fileType } from '../../vfs/inode.ts';
+import { fileType, type Inode } from '../../vfs/inode.ts';
 import { createNode, createTemporary, link } from '../../vfs/ops/create.ts';
 import { rmdir, unlink } from '../../vfs/ops/remove.ts';
 import { type RenameMode, rename } from '../../vfs/ops/rename.ts';
-import { type Context, inoOf } from '../context.ts';
+import { type Context, viewIn } from '../context.ts';
 import { putAbsent, putControlEntry, putEntry } from '../reply.ts';
 import { PAYLOAD } from '../session.ts';
 import { createIn, linkIn, mkdirIn, mknodIn, openOut, rename2In, renameIn } from '../wire/abi.ts';
@@ -36,15 +36,15 @@ export function handleLookup(context: Context): number {
   const { workspace, reply } = context;
   const name = context.name(ARGUMENT);
   const parentIno = context.ino;
-  if (parentIno === ROOT_INO && name === CONTROL_NAME)
+  if (parentIno === ROOT_INO && name === CONTROL_NAME && context.frozen === undefined)
     return putControlEntry(reply, PAYLOAD, 0, context.services.control.attributes(0));
   const parent = workspace.directory(parentIno);
   if (name === '.' || name === '..')
-    return putEntry(reply, PAYLOAD, name === '.' ? parent : workspace.directory(parent.parent));
+    return putEntry(context, PAYLOAD, name === '.' ? parent : workspace.directory(parent.parent));
   if (name.length > NAME_MAX_BYTES) return -errno.ENAMETOOLONG;
   const dentry = findName(parent, name);
   if (dentry === undefined) return putAbsent(reply, PAYLOAD);
-  return putEntry(reply, PAYLOAD, workspace.inode(dentry.ino));
+  return putEntry(context, PAYLOAD, workspace.inode(dentry.ino));
 }
 
 export function handleMknod(context: Context): number {
@@ -67,15 +67,15 @@ export function handleSymlink(context: Context): number {
 function create(context: Context, name: string, node: Parameters<typeof createNode>[3]): number {
   const parent = context.ino;
   requireUnreserved(parent, name);
-  return putEntry(context.reply, PAYLOAD, createNode(context.workspace, parent, name, node, context.caller));
+  return putEntry(context, PAYLOAD, createNode(context.workspace, parent, name, node, context.caller));
 }
 
 export function handleLink(context: Context): number {
   const { oldnodeidLo, oldnodeidHi } = readLink(context.request, ARGUMENT);
   const name = context.name(ARGUMENT + linkIn.size);
   requireUnreserved(context.ino, name);
-  const inode = link(context.workspace, inoOf(oldnodeidLo, oldnodeidHi), context.ino, name);
-  return putEntry(context.reply, PAYLOAD, inode);
+  const inode = link(context.workspace, context.liveIno(oldnodeidLo, oldnodeidHi), context.ino, name);
+  return putEntry(context, PAYLOAD, inode);
 }
 
 export function handleUnlink(context: Context): number {
@@ -94,14 +94,14 @@ export function handleRmdir(context: Context): number {
 
 export function handleRename(context: Context): number {
   const { newdirLo, newdirHi } = readRename(context.request, ARGUMENT);
-  return moveName(context, ARGUMENT + renameIn.size, inoOf(newdirLo, newdirHi), 'replace');
+  return moveName(context, ARGUMENT + renameIn.size, context.liveIno(newdirLo, newdirHi), 'replace');
 }
 
 export function handleRename2(context: Context): number {
   const { newdirLo, newdirHi, flags } = readRename2(context.request, ARGUMENT);
   const mode = renameMode(flags);
   if (mode === undefined) return -errno.EINVAL;
-  return moveName(context, ARGUMENT + rename2In.size, inoOf(newdirLo, newdirHi), mode);
+  return moveName(context, ARGUMENT + rename2In.size, context.liveIno(newdirLo, newdirHi), mode);
 }
 
 /** RENAME_WHITEOUT, and flags to come, aren't offered (renameat2(2): EINVAL). */
@@ -130,25 +130,24 @@ export function handleCreate(context: Context): number {
   const existing = findName(workspace.directory(parentIno), name);
   if (existing === undefined) {
     const node = { mode: fileType.regular | (mode & ~fileType.mask), umask, rdev: 0, target: '' };
-    return putOpened(
-      context,
-      putEntry(context.reply, PAYLOAD, createNode(workspace, parentIno, name, node, context.caller)),
-    );
+    return putOpened(context, createNode(workspace, parentIno, name, node, context.caller));
   }
   if ((flags & O.EXCL) !== 0) return -errno.EEXIST;
   const inode = workspace.inode(existing.ino);
   if ((flags & O.TRUNC) !== 0) truncateOnOpen(workspace, inode, openFlags);
-  return putOpened(context, putEntry(context.reply, PAYLOAD, inode));
+  return putOpened(context, inode);
 }
 
 export function handleTmpfile(context: Context): number {
   const { mode, umask } = readCreate(context.request, ARGUMENT);
   const node = { mode: fileType.regular | (mode & ~fileType.mask), umask, rdev: 0, target: '' };
   const inode = createTemporary(context.workspace, context.ino, node, context.caller);
-  return putOpened(context, putEntry(context.reply, PAYLOAD, inode));
+  return putOpened(context, inode);
 }
 
-function putOpened(context: Context, entryBytes: number): number {
+function putOpened(context: Context, inode: Inode): number {
+  const entryBytes = putEntry(context, PAYLOAD, inode);
+  context.live.handles.opened(viewIn(context.live, inode.ino), inode.ino);
   opened.openFlags = FOPEN.KEEP_CACHE;
   writeOpen(context.reply, PAYLOAD + entryBytes, opened);
   return entryBytes + openOut.size;

@@ -61,7 +61,7 @@ const reads: readonly (readonly [number, Handle])[] = [
   [OPCODE.READ, handleRead],
   [OPCODE.STATFS, handleStatfs],
   [OPCODE.RELEASE, handleRelease],
-  [OPCODE.RELEASEDIR, handleRelease],
+  [OPCODE.RELEASEDIR, () => 0],
   [OPCODE.FLUSH, handleFlush],
   [OPCODE.FSYNC, handleFsync],
   [OPCODE.FSYNCDIR, handleFsync],

@@ -4,16 +4,24 @@ CREATE TABLE tarbox.tenants (
   tenant_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text NOT NULL UNIQUE,
   created_at timestamptz NOT NULL DEFAULT now(),
-  working_layer bigint NOT NULL DEFAULT 1,
+  -- The layer that takes writes, and the first numbers of layers and views not handed out.
+  working_layer bigint NOT NULL DEFAULT 2,
+  next_layer bigint NOT NULL DEFAULT 3,
+  next_view bigint NOT NULL DEFAULT 1,
+  -- The last switch since the mount was made.
+  switched_from bigint,
+  switched_to bigint,
   -- Number of the last operation that is committed, and the first numbers not handed out.
   sequence bigint NOT NULL DEFAULT 0,
   next_ino bigint NOT NULL DEFAULT 2,
   next_cookie bigint NOT NULL DEFAULT 16,
   used_bytes bigint NOT NULL DEFAULT 0,
-  used_inodes bigint NOT NULL DEFAULT 0,
+  used_inodes bigint NOT NULL DEFAULT 1,
   -- Who may write. Each commit updates this row on the condition that the epoch is still its own.
   lease_owner text,
   lease_epoch bigint NOT NULL DEFAULT 0,
+  -- Of the epoch's commits the last one carried out; one with a lower number comes too late.
+  commit_number bigint NOT NULL DEFAULT 0,
   lease_expires timestamptz
 ) WITH (fillfactor = 50);
 
@@ -21,12 +29,19 @@ CREATE TABLE tarbox.layers (
   tenant_id bigint NOT NULL REFERENCES tarbox.tenants,
   layer_id bigint NOT NULL,
   parent_id bigint,
-  name text NOT NULL,
+  -- Null while it takes writes.
+  name text,
   description text NOT NULL DEFAULT '',
   created_at timestamptz NOT NULL DEFAULT now(),
   frozen_at timestamptz,
+  -- What was handed out before it began: inodes and names with lower numbers may have rows in layers below.
+  first_ino bigint NOT NULL DEFAULT 2,
+  first_cookie bigint NOT NULL DEFAULT 16,
+  -- Of the whole tree as of this layer, once it's frozen.
+  used_bytes bigint NOT NULL DEFAULT 0,
+  used_inodes bigint NOT NULL DEFAULT 1,
   PRIMARY KEY (tenant_id, layer_id),
-  UNIQUE (tenant_id, name)
+  UNIQUE (tenant_id, name) DEFERRABLE INITIALLY DEFERRED
 );
 
 CREATE TABLE tarbox.tags (
@@ -34,6 +49,15 @@ CREATE TABLE tarbox.tags (
   name text NOT NULL,
   layer_id bigint NOT NULL,
   PRIMARY KEY (tenant_id, name)
+);
+
+-- The last command that changed layers since the mount was made: the number of the request that carried it, and the
+-- layer that it was about.
+CREATE TABLE tarbox.commands (
+  tenant_id bigint PRIMARY KEY,
+  request bigint NOT NULL,
+  layer_id bigint NOT NULL,
+  name text NOT NULL
 );
 
 CREATE TABLE tarbox.inodes (
@@ -61,13 +85,26 @@ CREATE TABLE tarbox.inodes (
   PRIMARY KEY (tenant_id, ino, layer_id)
 ) WITH (fillfactor = 90);
 
-CREATE INDEX inodes_orphans ON tarbox.inodes (tenant_id, layer_id) WHERE nlink = 0;
+CREATE INDEX inodes_orphans ON tarbox.inodes (tenant_id, ino) WHERE nlink = 0;
+-- What a layer changed. For statements that say that ids are positive: a lookup by key must not mistake it for the way
+-- to go.
+CREATE INDEX inodes_layer ON tarbox.inodes (tenant_id, layer_id) WHERE layer_id > 0;
+
+-- Files that a switch changed while the kernel may have them open: its number for the version before is an earlier view
+-- of the inode, which is the tree as of this layer. Only for the life of a mount.
+CREATE TABLE tarbox.moved (
+  tenant_id bigint NOT NULL,
+  ino bigint NOT NULL,
+  view bigint NOT NULL,
+  layer_id bigint NOT NULL,
+  PRIMARY KEY (tenant_id, ino, view)
+);
 
 CREATE TABLE tarbox.dentries (
   tenant_id bigint NOT NULL,
   parent bigint NOT NULL,
   layer_id bigint NOT NULL,
-  -- Null is a whiteout: the name is gone as of this layer.
+  -- Null is a whiteout: the name is gone as of this layer. Its cookie is 0.
   ino bigint,
   -- Orders a directory's listing; unique within the tenant and kept for the life of the name.
   cookie bigint NOT NULL,
@@ -76,7 +113,11 @@ CREATE TABLE tarbox.dentries (
   PRIMARY KEY (tenant_id, parent, name, layer_id)
 );
 
-CREATE INDEX dentries_listing ON tarbox.dentries (tenant_id, parent, cookie);
+-- For listings only, which say that cookies are positive: a lookup by name must not mistake it for the way to go.
+CREATE INDEX dentries_listing ON tarbox.dentries (tenant_id, parent, cookie) WHERE cookie > 0;
+CREATE INDEX dentries_layer ON tarbox.dentries (tenant_id, layer_id) WHERE layer_id > 0;
+-- The names of a file.
+CREATE INDEX dentries_ino ON tarbox.dentries (tenant_id, ino) WHERE ino > 0;
 
 CREATE TABLE tarbox.contents (
   tenant_id bigint NOT NULL,
@@ -88,8 +129,10 @@ CREATE TABLE tarbox.contents (
   -- The bytes themselves of a tiny file.
   inline bytea,
   PRIMARY KEY (tenant_id, ino, segment, layer_id)
-);
+  -- A row with a tiny file stays on one page as it is: compressing it here would cost more than everything else.
+) WITH (toast_tuple_target = 8160);
 ALTER TABLE tarbox.contents ALTER chunks SET STORAGE MAIN, ALTER inline SET STORAGE MAIN;
+CREATE INDEX contents_layer ON tarbox.contents (tenant_id, layer_id) WHERE layer_id > 0;
 
 CREATE TABLE tarbox.chunks (
   tenant_id bigint NOT NULL,

@@ -29,7 +29,8 @@ export interface AttributeChange {
 
 /**
  * chmod, chown, truncate and utimens in one, as SETATTR carries them. A change of nothing at all is a chown that
- * names no owner: it drops setuid bits, as the others do.
+ * names no owner: it drops setuid bits, as the others do. The kernel lets anyone do that, and also sends it ahead of a
+ * write to a file with such bits (file_remove_privs), so from someone who doesn't own the file it drops nothing.
  *
  * @throws {FsError} EFBIG, EISDIR, EINVAL; {Missing} before anything has changed.
  */
@@ -42,8 +43,8 @@ export function setAttributes(workspace: Workspace, inode: Inode, change: Attrib
   }
   const { mode, uid, gid, atime, mtime, ctime } = change;
   const changesOwner = uid !== undefined || gid !== undefined;
-  if (changesOwner || (mode === undefined && atime === undefined && mtime === undefined && change.size === undefined))
-    dropPrivilegesOnChown(inode, caller.uid);
+  if (changesOwner || (changesNothing(change) && (caller.uid === 0 || caller.uid === inode.uid)))
+    dropPrivilegesOnChown(inode);
   if (uid !== undefined) inode.uid = uid;
   if (gid !== undefined) inode.gid = gid;
   if (mode !== undefined) {
@@ -63,4 +64,8 @@ export function setAttributes(workspace: Workspace, inode: Inode, change: Attrib
     inode.ctimeSec = workspace.clampSeconds(ctime.sec);
     inode.ctimeNsec = ctime.nsec;
   }
+}
+
+function changesNothing({ mode, uid, gid, size, atime, mtime, ctime }: AttributeChange): boolean {
+  return [mode, uid, gid, size, atime, mtime, ctime].every((value) => value === undefined);
 }

@@ -71,7 +71,7 @@ export function createTemporary(workspace: Workspace, parentIno: Ino, node: NewN
   workspace.reserve(0, 1);
   const inode = unnamedNode(workspace, parent, node, caller);
   inode.nlink = 0;
-  workspace.orphans.add(inode.ino);
+  workspace.orphans.set(inode.ino, inode.allocated);
   return inode;
 }
 

@@ -1,9 +1,17 @@
 import { FsError } from '../../errno.ts';
-import { type Content, contentOf, slotAt, slotBytes, trimContent, writableSlot } from '../content.ts';
+import {
+  type Content,
+  contentOf,
+  requireBytes,
+  type Slot,
+  slotAt,
+  slotBytes,
+  trimContent,
+  writableSlot,
+} from '../content.ts';
 import { CHUNK_BYTES } from '../geometry.ts';
 import { type Inode, isRegular } from '../inode.ts';
 import { Missing } from '../miss.ts';
-import { dropPrivileges } from '../permission.ts';
 import type { ByteString } from '../store.ts';
 import type { Workspace } from '../workspace.ts';
 
@@ -31,6 +39,7 @@ export function read(
   at: number,
 ): number {
   requireRegular(inode);
+  workspace.reads++;
   if (offset >= inode.size) return 0;
   const content = contentOf(inode);
   const end = Math.min(offset + length, inode.size);
@@ -58,7 +67,7 @@ export function read(
 function readAhead(workspace: Workspace, inode: Inode, content: Content, offset: number, end: number): void {
   const first = Math.floor(offset / CHUNK_BYTES);
   const last = Math.ceil(end / CHUNK_BYTES);
-  const needed = absentChunks(workspace, inode, content, first, last);
+  const needed = slotsIn(inode, content, first, last);
   const sequential = offset === content.nextRead;
   if (!sequential) content.readAheadTo = 0;
   const ahead = Math.min(READ_AHEAD_CHUNKS, Math.max(1, last));
@@ -71,29 +80,20 @@ function readAhead(workspace: Workspace, inode: Inode, content: Content, offset:
       if (hashes.length > 0) workspace.readAhead(hashes);
     }
   }
-  if (needed.length > 0) throw new Missing({ kind: 'chunks', hashes: needed });
+  requireBytes(workspace, needed);
 }
 
-const NOTHING: readonly ByteString[] = [];
-
-function absentChunks(
-  workspace: Workspace,
-  inode: Inode,
-  content: Content,
-  first: number,
-  last: number,
-): readonly ByteString[] {
-  let absent: ByteString[] | undefined;
+/** The chunks [first, last), holes left out. @throws {Missing} for a segment that isn't loaded. */
+export function slotsIn(inode: Inode, content: Content, first: number, last: number): readonly Slot[] {
+  const slots: Slot[] = [];
   for (let chunk = first; chunk < last; chunk++) {
     const slot = slotAt(inode, content, chunk);
-    if (slot === undefined || slot.data !== undefined || workspace.chunks.has(slot.hash)) continue;
-    absent ??= [];
-    absent.push(slot.hash);
+    if (slot !== undefined) slots.push(slot);
   }
-  return absent ?? NOTHING;
+  return slots;
 }
 
-/** As `absentChunks`, as far as the segments are loaded. */
+/** The chunks [first, last) that must be fetched, as far as the segments are loaded. */
 function knownAbsent(
   workspace: Workspace,
   inode: Inode,
@@ -102,9 +102,10 @@ function knownAbsent(
   last: number,
 ): readonly ByteString[] {
   try {
-    return absentChunks(workspace, inode, content, first, last);
+    const slots = slotsIn(inode, content, first, last);
+    return slots.flatMap((slot) => (slot.data !== undefined || workspace.chunks.has(slot.hash) ? [] : [slot.hash]));
   } catch (problem) {
-    if (problem instanceof Missing) return NOTHING; // the read itself will ask for the segment when it gets there
+    if (problem instanceof Missing) return []; // the read itself will ask for the segment when it gets there
     throw problem;
   }
 }
@@ -116,9 +117,9 @@ export function checkSize(workspace: Workspace, size: number): void {
 }
 
 /**
- * Writes `length` bytes of `source` from `from` on, at `offset`. All or nothing.
+ * Writes `length` bytes of `source` from `from` on, at `offset`. All or nothing. What that does to privileges is the
+ * caller's business (`dropPrivileges`).
  *
- * @param killPrivileges the writer may not keep setuid and setgid bits
  * @throws {FsError} EFBIG, ENOSPC; {Missing}
  */
 export function write(
@@ -128,14 +129,13 @@ export function write(
   source: Buffer,
   from: number,
   length: number,
-  killPrivileges: boolean,
 ): void {
   requireRegular(inode);
   if (length === 0) return;
   const end = offset + length;
   checkSize(workspace, end);
   const content = contentOf(inode);
-  requireForWrite(workspace, inode, content, offset, end);
+  requireBytes(workspace, slotsKept(inode, content, offset, end));
   if (workspace.limits.maxBytes > 0) reserveForWrite(workspace, inode, content, offset, end);
   let position = offset;
   while (position < end) {
@@ -152,21 +152,19 @@ export function write(
     position += count;
   }
   if (end > inode.size) inode.size = end;
-  dropPrivileges(inode, killPrivileges);
   workspace.touchContent(inode);
 }
 
-/** @throws {Missing} when the write would need bytes or segments that aren't loaded. */
-function requireForWrite(workspace: Workspace, inode: Inode, content: Content, offset: number, end: number): void {
-  const first = Math.floor(offset / CHUNK_BYTES);
+/** The chunks of [offset, end) that a write there leaves some bytes of. @throws {Missing} for a segment that isn't loaded. */
+export function slotsKept(inode: Inode, content: Content, offset: number, end: number): readonly Slot[] {
+  const kept: Slot[] = [];
   const last = Math.floor((end - 1) / CHUNK_BYTES);
-  for (let chunk = first; chunk <= last; chunk++) {
+  for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk <= last; chunk++) {
     const slot = slotAt(inode, content, chunk);
-    if (slot === undefined || slot.data !== undefined) continue;
     const start = chunk * CHUNK_BYTES;
-    if (offset <= start && end >= start + slot.length) continue;
-    slotBytes(workspace, slot);
+    if (slot !== undefined && (offset > start || end < start + slot.length)) kept.push(slot);
   }
+  return kept;
 }
 
 function reserveForWrite(workspace: Workspace, inode: Inode, content: Content, offset: number, end: number): void {

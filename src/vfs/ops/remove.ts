@@ -37,7 +37,7 @@ export function rmdir(workspace: Workspace, parentIno: Ino, name: ByteString): I
  */
 export function dropLink(workspace: Workspace, inode: Inode): void {
   inode.nlink = isDirectory(inode) ? 0 : inode.nlink - 1;
-  if (inode.nlink === 0) workspace.orphans.add(inode.ino);
+  if (inode.nlink === 0) workspace.orphans.set(inode.ino, inode.allocated);
   workspace.touchStatus(inode);
 }
 

@@ -3,6 +3,7 @@ import {
   type Content,
   contentOf,
   requireAll,
+  requireBytes,
   type Slot,
   setSlot,
   slotAt,
@@ -11,9 +12,9 @@ import {
 } from '../content.ts';
 import { CHUNK_BYTES, SEGMENT_CHUNKS } from '../geometry.ts';
 import type { Inode } from '../inode.ts';
-import { dropPrivileges } from '../permission.ts';
-import type { Workspace } from '../workspace.ts';
-import { checkSize, requireRegular, write } from './data.ts';
+import { dropPrivileges, killsBits } from '../permission.ts';
+import type { Caller, Workspace } from '../workspace.ts';
+import { checkSize, requireRegular, slotsIn, slotsKept, write } from './data.ts';
 
 /** What `allocate` does with the range. */
 export interface Allocation {
@@ -35,13 +36,14 @@ export function allocate(
   offset: number,
   length: number,
   allocation: Allocation,
+  caller: Caller,
 ): void {
   requireRegular(inode);
   const end = offset + length;
   if (!allocation.keepSize) checkSize(workspace, end);
   if (allocation.zero) clearRange(workspace, inode, offset, Math.min(end, inode.size));
   if (!allocation.keepSize && end > inode.size) inode.size = end;
-  dropPrivileges(inode, false);
+  dropPrivileges(inode, killsBits(caller));
   workspace.touchContent(inode);
 }
 
@@ -53,7 +55,10 @@ function clearRange(workspace: Workspace, inode: Inode, offset: number, end: num
   const chunks = chunksIn(content, Math.floor(offset / CHUNK_BYTES), Math.floor((end - 1) / CHUNK_BYTES));
   const covers = (chunk: number, slot: Slot) =>
     offset <= chunk * CHUNK_BYTES && end >= chunk * CHUNK_BYTES + slot.length;
-  for (const [chunk, slot] of chunks) if (!covers(chunk, slot)) slotBytes(workspace, slot);
+  requireBytes(
+    workspace,
+    chunks.map(([chunk, slot]) => (covers(chunk, slot) ? undefined : slot)),
+  );
   for (const [chunk, slot] of chunks) {
     if (covers(chunk, slot)) {
       setSlot(workspace, inode, content, chunk, undefined);
@@ -121,6 +126,7 @@ export function copyRange(
   target: Inode,
   targetOffset: number,
   length: number,
+  caller: Caller,
 ): number {
   requireRegular(source);
   requireRegular(target);
@@ -130,8 +136,8 @@ export function copyRange(
   const aligned = sourceOffset % CHUNK_BYTES === 0 && targetOffset % CHUNK_BYTES === 0;
   const toEnd = sourceOffset + count >= source.size && targetOffset + count >= target.size;
   const sharable = aligned ? (toEnd ? count : count - (count % CHUNK_BYTES)) : 0;
-  if (sharable > 0) return shareChunks(workspace, source, sourceOffset, target, targetOffset, sharable);
-  return copyBytes(workspace, source, sourceOffset, target, targetOffset, Math.min(count, COPY_BYTES));
+  if (sharable > 0) return shareChunks(workspace, source, sourceOffset, target, targetOffset, sharable, caller);
+  return copyBytes(workspace, source, sourceOffset, target, targetOffset, Math.min(count, COPY_BYTES), caller);
 }
 
 function shareChunks(
@@ -141,6 +147,7 @@ function shareChunks(
   target: Inode,
   targetOffset: number,
   count: number,
+  caller: Caller,
 ): number {
   const from = contentOf(source);
   const to = contentOf(target);
@@ -162,7 +169,7 @@ function shareChunks(
     setSlot(workspace, target, to, chunk + shift, { ...slot });
   }
   if (targetOffset + count > target.size) target.size = targetOffset + count;
-  dropPrivileges(target, false);
+  dropPrivileges(target, killsBits(caller));
   workspace.touchContent(target);
   return count;
 }
@@ -174,9 +181,13 @@ function copyBytes(
   target: Inode,
   targetOffset: number,
   count: number,
+  caller: Caller,
 ): number {
-  const bytes = Buffer.allocUnsafe(count);
   const from = contentOf(source);
+  const [first, last] = [Math.floor(sourceOffset / CHUNK_BYTES), Math.ceil((sourceOffset + count) / CHUNK_BYTES)];
+  const kept = slotsKept(target, contentOf(target), targetOffset, targetOffset + count);
+  requireBytes(workspace, [...slotsIn(source, from, first, last), ...kept]);
+  const bytes = Buffer.allocUnsafe(count);
   for (let position = 0; position < count; ) {
     const chunk = Math.floor((sourceOffset + position) / CHUNK_BYTES);
     const inChunk = sourceOffset + position - chunk * CHUNK_BYTES;
@@ -187,6 +198,7 @@ function copyBytes(
     bytes.fill(0, position + held, position + part);
     position += part;
   }
-  write(workspace, target, targetOffset, bytes, 0, count, false);
+  write(workspace, target, targetOffset, bytes, 0, count);
+  dropPrivileges(target, killsBits(caller));
   return count;
 }

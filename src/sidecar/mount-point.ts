@@ -1,0 +1,74 @@
+import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { execa } from 'execa';
+import { makeDirectory, reasonOf } from '../embedded/directory.ts';
+import { mountOf, unmount } from '../fuse/device.ts';
+import type { Logger } from '../log.ts';
+import { StartError } from './start-error.ts';
+
+/** As many as the kernel follows (path_resolution(7)). */
+const MAX_LINKS = 40;
+
+/**
+ * Sees to it that the mount point is an empty directory that nothing is mounted on; a mount that nobody serves any more
+ * is cleared. Resolves to its path without symbolic links, which is what the kernel calls the mount.
+ *
+ * @throws {StartError}
+ */
+export async function prepareMountPoint(path: string, log: Logger): Promise<string> {
+  const directory = withoutLinks(path);
+  const found = mountOf(directory);
+  if (found?.type === 'fuse.tarbox') {
+    if (await answers(directory))
+      throw new StartError(`${directory} is in use: a Tarbox serves it already; stop that one, or set TARBOX_MOUNT`);
+    log.warn('stale-mount-cleared', { mount: directory });
+    await unmount(directory, { lazy: true });
+  } else if (found !== undefined)
+    throw new StartError(`${directory} is in use: ${found.type} is mounted there; unmount it, or set TARBOX_MOUNT`);
+  attempt(path, () => makeDirectory(directory));
+  if (attempt(path, () => readdirSync(directory)).length > 0)
+    throw new StartError(`${directory} is not empty: what is in it would be hidden; move it away, or set TARBOX_MOUNT`);
+  return directory;
+}
+
+function attempt<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (problem) {
+    throw new StartError(`cannot make the mount point ${path}: ${reasonOf(problem)}; set TARBOX_MOUNT`);
+  }
+}
+
+/** Doesn't look into what the path leads to: that may be a mount whose server is gone. Makes the directory it is in. */
+function withoutLinks(path: string): string {
+  let at = resolve(path);
+  for (let links = 0; links < MAX_LINKS; links++) {
+    const parent = attempt(path, () => {
+      makeDirectory(dirname(at));
+      return realpathSync(dirname(at));
+    });
+    const place = join(parent, basename(at));
+    const target = targetOf(place);
+    if (target === undefined) return place;
+    at = resolve(parent, target);
+  }
+  throw new StartError(`the mount point ${path} has too many symbolic links; set TARBOX_MOUNT`);
+}
+
+function targetOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined; // it is no symbolic link, or isn't there
+  }
+}
+
+/** Whether someone serves the mount: asked by another process, which may be left waiting. */
+async function answers(directory: string): Promise<boolean> {
+  const { exitCode, stderr, timedOut } = await execa('stat', ['-t', directory], {
+    reject: false,
+    timeout: 2000,
+    killSignal: 'SIGKILL',
+  });
+  return exitCode === 0 || timedOut || !stderr.includes('not connected');
+}

@@ -1,0 +1,122 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { join } from 'node:path';
+import type { Answer, Request, Requests } from './main.ts';
+
+const MAIN = join(import.meta.dirname, 'main.ts');
+
+/** A call of the holder's that failed. */
+export class HolderError extends Error {
+  override readonly name = 'HolderError';
+  readonly errno: number;
+
+  constructor(call: string, errno: number) {
+    super(`${call} failed with errno ${errno}`);
+    this.errno = errno;
+  }
+}
+
+/**
+ * A process that keeps things open: handles, mappings, a working directory. What it's asked for it does with plain
+ * system calls, one at a time.
+ */
+export class Holder {
+  readonly #process: ChildProcess;
+  readonly #waiting: { resolve: (answer: Answer) => void; reject: (problem: Error) => void }[] = [];
+
+  constructor() {
+    const child = fork(MAIN, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: [] });
+    this.#process = child;
+    child.on('message', (answer: Answer) => this.#waiting.shift()?.resolve(answer));
+    child.once('exit', (code, signal) => {
+      for (const { reject } of this.#waiting.splice(0)) reject(new Error(`the holder ended (${signal ?? code})`));
+    });
+  }
+
+  /** @throws {HolderError} */
+  async #ask<C extends keyof Requests>(call: C, ...args: Requests[C]): Promise<Answer> {
+    const answer = await new Promise<Answer>((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      const request: Request = { call, args };
+      this.#process.send(request, (problem) => problem !== null && reject(problem));
+    });
+    if (answer.result < 0) throw new HolderError(call, -answer.result);
+    return answer;
+  }
+
+  /** Opens for reading, or for reading and writing; gives the handle. */
+  async open(path: string, mode: 'r' | 'r+' | 'directory' | 'tmpfile' | 'sync' = 'r+'): Promise<number> {
+    return (await this.#ask('open', path, mode)).result;
+  }
+
+  async close(handle: number): Promise<void> {
+    await this.#ask('close', handle);
+  }
+
+  /** The whole file by its handle, through the kernel's cache. */
+  async read(handle: number): Promise<string> {
+    return (await this.#ask('read', handle)).text;
+  }
+
+  async write(handle: number, text: string, offset = 0): Promise<void> {
+    await this.#ask('write', handle, text, offset);
+  }
+
+  async fsync(handle: number): Promise<void> {
+    await this.#ask('fsync', handle);
+  }
+
+  async truncate(handle: number, size: number): Promise<void> {
+    await this.#ask('truncate', handle, size);
+  }
+
+  async chmod(handle: number, mode: number): Promise<void> {
+    await this.#ask('chmod', handle, mode);
+  }
+
+  async stat(handle: number): Promise<{ size: number; mode: number; nlink: number; ino: number }> {
+    return JSON.parse((await this.#ask('stat', handle)).text);
+  }
+
+  /** Names that the handle of a directory lists from its start. */
+  async list(handle: number): Promise<string[]> {
+    return JSON.parse((await this.#ask('list', handle)).text);
+  }
+
+  /** Maps the first bytes of a file, shared; gives the mapping's number. */
+  async map(handle: number, length: number): Promise<number> {
+    return (await this.#ask('map', handle, length)).result;
+  }
+
+  async peek(mapping: number, length: number, offset = 0): Promise<string> {
+    return (await this.#ask('peek', mapping, offset, length)).text;
+  }
+
+  async poke(mapping: number, text: string, offset = 0): Promise<void> {
+    await this.#ask('poke', mapping, offset, text);
+  }
+
+  async chdir(path: string): Promise<void> {
+    await this.#ask('chdir', path);
+  }
+
+  /** A file by a path from the working directory. */
+  async readPath(path: string): Promise<string> {
+    return (await this.#ask('readPath', path)).text;
+  }
+
+  async writePath(path: string, text: string): Promise<void> {
+    await this.#ask('writePath', path, text);
+  }
+
+  /** Where the working directory is, as the kernel tells. */
+  async cwd(): Promise<string> {
+    return (await this.#ask('cwd')).text;
+  }
+
+  async end(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const exited = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
+    this.#process.kill('SIGKILL');
+    await exited;
+  }
+}
