@@ -14,6 +14,8 @@ export interface ControlAttributes {
 export interface ControlEntry {
   readonly name: string;
   readonly directory: boolean;
+  /** Its node, where it has one before it's looked up. */
+  readonly node?: number;
 }
 
 /** What a name in the control files stands for: one of them, or the root of a layer's tree. */

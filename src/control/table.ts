@@ -56,10 +56,10 @@ function readmeText(rows: readonly ControlRow[]): string {
 
 Read a file to ask, write a line to it to command:
 
-  echo before-the-upgrade > .tarbox/layers/new        a checkpoint
-  echo before-the-upgrade > .tarbox/layers/switch     back to it; what was not in a checkpoint is kept, too
+  echo before-the-upgrade > .tarbox/layers/new         # a checkpoint
+  echo before-the-upgrade > .tarbox/layers/switch      # back to it; what is in no checkpoint is kept, too
   cat .tarbox/layers/tree
-  diff -r .tarbox/snapshots/before-the-upgrade .      the tree as it was is a directory
+  diff -r .tarbox/snapshots/before-the-upgrade .       # the tree as it was is a directory
   cat .tarbox/health
 
 ${table.join('\n')}
@@ -67,7 +67,7 @@ ${table.join('\n')}
 A write is one command. When it succeeds, the command has taken effect and is durable. When it fails, nothing has
 changed, and reading the file says why. To be sure to read the outcome of your own command, read it on the same handle:
 
-  exec 8<>.tarbox/layers/new; echo before-the-upgrade >&8; cat <&8
+  exec 8<>.tarbox/layers/new; echo after-the-upgrade >&8; cat <&8
 
 "fsync" of any file or directory (sync FILE) returns once everything written before it is in PostgreSQL.
 `;

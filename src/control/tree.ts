@@ -100,7 +100,11 @@ class ControlTree implements ControlPort {
   #fixedDirectory(id: number): ControlDirectory {
     return {
       list: () =>
-        [...this.#node(id).children].map(([name, child]) => ({ name, directory: 'directory' in this.#node(child).is })),
+        [...this.#node(id).children].map(([name, child]) => ({
+          name,
+          directory: 'directory' in this.#node(child).is,
+          node: child,
+        })),
       find: () => undefined, // its children are nodes already
     };
   }

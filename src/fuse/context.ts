@@ -38,7 +38,7 @@ export interface Services {
  * with an earlier one it's as it was before. Views from SNAPSHOT_VIEW on are whole trees, each of one layer. The last
  * view is that of the control files.
  */
-const VIEW_SHIFT_HI = 12;
+export const VIEW_SHIFT_HI = 12;
 const INO_MASK_HI = 0xfff;
 const WORD = 4294967296;
 export const LIVE_VIEW = 0;
@@ -120,14 +120,15 @@ export class Context {
   /**
    * The inode of another nodeid in the request, which must be in the live tree, too.
    *
-   * @throws {FsError} ESTALE for one that a switch has changed; EXDEV for another tree's: programs that copy or move then
-   *   read and write instead
+   * @throws {FsError} ESTALE for one that a switch has changed, EROFS for one of a snapshot; EXDEV for a control file:
+   *   programs that copy or move then read and write instead
    */
   liveIno(nodeidLo: number, nodeidHi: number): Ino {
     const ino = inoOf(nodeidLo, nodeidHi);
     const view = nodeidHi >>> VIEW_SHIFT_HI;
     if (view === viewIn(this.live, ino)) return ino;
-    if (view >= SNAPSHOT_VIEW) throw new FsError('EXDEV', 'that is not in the same tree');
+    if (view === CONTROL_VIEW) throw new FsError('EXDEV', 'that is not in the same tree');
+    if (view >= SNAPSHOT_VIEW) throw new FsError('EROFS', 'a snapshot cannot be changed');
     throw new FsError('ESTALE', `inode ${ino} is not what it was`);
   }
 

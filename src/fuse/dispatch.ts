@@ -2,11 +2,11 @@ import type { Clock } from '../clock.ts';
 import { errno, FsError } from '../errno.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
-import { CONTROL_VIEW, Context, requestNumber, type Services, SNAPSHOT_VIEW } from './context.ts';
+import { CONTROL_VIEW, Context, requestNumber, type Services, SNAPSHOT_VIEW, VIEW_SHIFT_HI } from './context.ts';
 import { serveControl } from './handlers/control.ts';
 import { type HandlerRow, handlerTable } from './handlers/table.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from './session.ts';
-import { interruptIn } from './wire/abi.ts';
+import { inHeader, interruptIn } from './wire/abi.ts';
 import { UNIQUE_RESEND_HI } from './wire/flags.ts';
 import { OPCODE, operationOf } from './wire/operations.ts';
 
@@ -275,6 +275,15 @@ export class Dispatcher {
   openGate(): void {
     this.#gate?.open();
     this.#gate = undefined;
+  }
+
+  /** Whether there are writes to the tree that wait for something. */
+  get hasParkedWrites(): boolean {
+    for (const { request } of this.#parked.values()) {
+      const { opcode, nodeidHi } = inHeader.decode(request, 0);
+      if (opcode === OPCODE.WRITE && nodeidHi >>> VIEW_SHIFT_HI !== CONTROL_VIEW) return true;
+    }
+    return false;
   }
 
   /** Whether nothing waits any more. */

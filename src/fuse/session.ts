@@ -75,6 +75,22 @@ export class Session {
     });
   }
 
+  /**
+   * Serves what waits now, without waiting for the event loop. Returns how many requests there were, at most `most`.
+   * Never call it while a request is being served.
+   */
+  serveWaiting(most: number): number {
+    let served = 0;
+    while (!this.#ended && served < most) {
+      const length = this.#device.read(this.#request);
+      if (length > 0) {
+        this.#serve(length);
+        served++;
+      } else if (length !== -EINTR && length !== -ENOENT) break;
+    }
+    return served;
+  }
+
   /** Serves what there is, for one turn. True when nothing more came and it's time to sleep. */
   #serveTurn(): boolean {
     const started = performance.now();

@@ -10,7 +10,6 @@ import type { Journal } from '../journal/journal.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Health } from './health.ts';
-import { takeKernelPages } from './kernel-pages.ts';
 
 /** The parts of a daemon that its control files tell of. */
 export interface ControlSources {
@@ -19,13 +18,14 @@ export interface ControlSources {
   readonly journal: Journal;
   readonly workspace: Workspace;
   readonly layers: Layers;
+  readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
 }
 
 /** `/.tarbox` of a running daemon. */
 export function controlPort(sources: ControlSources): ControlPort {
-  const { config, health, journal, workspace, layers, negotiated, startedMs } = sources;
+  const { config, health, journal, workspace, layers, takeKernelPages, negotiated, startedMs } = sources;
   const files = controlFiles({
     version: () => ({
       tarbox: packageVersion,
@@ -42,7 +42,7 @@ export function controlPort(sources: ControlSources): ControlPort {
     layers,
     totals: () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes }),
     flush: {
-      takeKernelPages: () => takeKernelPages(config().mount),
+      takeKernelPages,
       commit: () => journal.sync(),
       dropMetadata: () => workspace.dropMetadata(),
       dropChunks: () => workspace.dropChunks(),

@@ -38,6 +38,8 @@ const FREE_SPACE_MS = 5000;
 const UNLIMITED_BYTES = 2 ** 50;
 const UNLIMITED_INODES = 2 ** 32;
 
+/** Requests served before the event loop gets a turn. */
+const SERVED_AT_ONCE = 256;
 /** Until the layers are loaded. */
 const UNKNOWN_PLACE: Place = { layer: 0 as LayerId, ranges: [], firstIno: 0, firstCookie: 0 }; // no layer has id 0
 
@@ -151,7 +153,7 @@ export class Engine {
       workspace: this.#workspace,
       device: this.#device,
       now: () => this.#clock.now(),
-      takeKernelPages: () => takeKernelPages(this.#config.mount),
+      takeKernelPages: () => this.#takeKernelPages(),
       commit: () => this.#journal.sync(),
       seal: (make) => this.#journal.seal(make),
       closeGate: async () => {
@@ -160,6 +162,16 @@ export class Engine {
       },
       openGate: () => this.#dispatcher?.openGate(),
     });
+  }
+
+  /**
+   * Takes in what programs changed through mappings. The kernel sends those pages as requests that it doesn't wait for
+   * (wait_sb_inodes leaves FUSE out), and only so many at a time: they're served here until no more come.
+   */
+  async #takeKernelPages(): Promise<void> {
+    await takeKernelPages(this.#config.mount);
+    while (this.#session.serveWaiting(SERVED_AT_ONCE) > 0 || this.#dispatcher?.hasParkedWrites === true)
+      await new Promise((resolve) => setTimeout(resolve, 0));
   }
 
   /** What a request waits for is loaded when the database is there. */
@@ -218,6 +230,7 @@ export class Engine {
           journal,
           workspace: this.#workspace,
           layers: this.#layering.layers,
+          takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),
         }),

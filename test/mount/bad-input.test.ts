@@ -137,7 +137,7 @@ suite(`a kernel interface that is not there${unless}`, () => {
   });
 
   it('is named when /dev/fuse may not be opened', async () => {
-    mkdirSync(env().TARBOX_MOUNT);
+    mkdirSync(env().TARBOX_MOUNT, { recursive: true });
     const rootsDevice = 'mount -t tmpfs none /dev && mknod -m 600 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3';
     const user = 'exec setpriv --reuid=1000 --regid=1000 --clear-groups "$@"';
     const attempt = await attemptStart(env(), ['unshare', '--mount', 'sh', '-c', `${rootsDevice} && ${user}`, 'sh']);

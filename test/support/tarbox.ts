@@ -85,7 +85,7 @@ export class Tarbox {
   launch(env: Readonly<Record<string, string | undefined>> = {}): void {
     this.log = [];
     const merged: NodeJS.ProcessEnv = {
-      ...process.env,
+      ...ownEnvironment(),
       TARBOX_DATA: this.dataDir,
       TARBOX_MOUNT: this.mount,
       ...this.#env,
@@ -183,6 +183,11 @@ export class Tarbox {
       rmSync(this.#folder, { recursive: true, force: true });
     }
   }
+}
+
+/** What the tests were started with, but for their own variables, which a sidecar doesn't know and so refuses. */
+function ownEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TARBOX_TEST_')));
 }
 
 /** Starts a sidecar; see `Tarbox`. */

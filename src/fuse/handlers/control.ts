@@ -180,35 +180,41 @@ function writtenReply(bytes: number): Buffer {
 }
 
 function list(context: Context, id: number, plus: boolean): number {
+  const { control } = context.services;
   const { offset, size } = readRead(context.request, ARGUMENT);
-  const found = context.services.control.list(id);
-  if (!(found instanceof Promise)) return putList(context.reply, PAYLOAD, size, id, offset, plus, found) - PAYLOAD;
+  const dots = [
+    { name: '.', directory: true, node: id },
+    { name: '..', directory: true, node: control.parent(id) },
+  ];
+  const found = control.list(id);
+  if (!(found instanceof Promise))
+    return putList(context.reply, PAYLOAD, PAYLOAD + size, offset, plus, [...dots, ...found]) - PAYLOAD;
   context.after = found.then((entries) => {
     const reply = Buffer.alloc(size);
-    return reply.subarray(0, putList(reply, 0, size, id, offset, plus, entries));
+    return reply.subarray(0, putList(reply, 0, size, offset, plus, [...dots, ...entries]));
   });
   return PARKED;
 }
+
+/** What has no number before it's looked up; 0 would make programs skip it. */
+const UNNUMBERED = 2 ** 32;
 
 /** An entry's place in the list is its cookie. None takes a reference: whoever wants one looks it up. */
 function putList(
   reply: Buffer,
   start: number,
-  size: number,
-  id: number,
+  end: number,
   offset: number,
   plus: boolean,
   entries: readonly ControlEntry[],
 ): number {
-  const all = [{ name: '.', directory: true }, { name: '..', directory: true }, ...entries];
-  const end = start + size;
+  const append = plus ? appendDirentPlus : appendDirent;
   let at = start;
-  for (let index = offset; index < all.length; index++) {
-    const entry = all[index];
+  for (let index = offset; index < entries.length; index++) {
+    const entry = entries[index];
     if (entry === undefined) break;
-    const type = entry.directory ? DT.DIR : DT.REG;
-    const append = plus ? appendDirentPlus : appendDirent;
-    const next = append(reply, at, end, controlIno(id), index + 1, type, entry.name);
+    const ino = controlIno(entry.node ?? UNNUMBERED);
+    const next = append(reply, at, end, ino, index + 1, entry.directory ? DT.DIR : DT.REG, entry.name);
     if (next < 0) break;
     if (plus) putUnreferenced(reply, next);
     at = plus ? next + direntPlusBytes(entry.name.length) : next;

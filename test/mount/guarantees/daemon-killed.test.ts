@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lookAt } from '../../crash/client.ts';
 import { checkMapped } from '../../crash/programs/mapper.ts';
-import { roundSeeds } from '../../crash/rounds.ts';
+import { rounds, seedOf } from '../../crash/rounds.ts';
 import { Scene } from '../../crash/scene.ts';
 import { Random } from '../../model/random.ts';
 import { eventually } from '../../support/postgres.ts';
@@ -29,8 +29,9 @@ describe.skipIf(missing)(
       });
 
       it('no client sees an error, nothing is lost, and no cache shows what is not so', async () => {
-        const KILLS = 7;
-        for (const seed of roundSeeds(1)) {
+        const KILLS = 6;
+        for (const round of rounds(1)) {
+          const seed = seedOf(round);
           const random = new Random(seed);
           const load = scene.load(`load-${seed}`, { seed, barriers: true });
           await writeFile(scene.path('counter'), '0');
@@ -44,7 +45,7 @@ describe.skipIf(missing)(
           for (let kill = 0; kill < KILLS; kill++) {
             await load.more(random.between(5, 60));
             // Now and then the next daemon dies while it's still starting.
-            if (random.chance(0.3)) await scene.killDaemon();
+            if (kill % 3 === 0) await scene.killDaemon();
             await scene.replaceDaemon();
           }
           await load.more(20);
@@ -52,12 +53,12 @@ describe.skipIf(missing)(
           for (const client of [reader, lister, orphan]) expect(await client.stop()).toBeGreaterThan(0);
           const [one = 0, other = 0] = [await lockers[0]?.stop(), await lockers[1]?.stop()];
           expect(Number(await readFile(scene.path('counter'), 'utf8'))).toBe(one + other);
-          const rounds = await mapper.stop();
+          const counted = await mapper.stop();
           await load.checkWhole();
           const seen = await lookAt(scene.tarbox.mount);
           await scene.tarbox.restart();
           expect(await lookAt(scene.tarbox.mount)).toEqual(seen);
-          checkMapped(await readFile(scene.path(`mapped-${seed}`)), rounds);
+          checkMapped(await readFile(scene.path(`mapped-${seed}`)), counted);
         }
       });
 
@@ -90,16 +91,19 @@ describe.skipIf(missing)(
     it('an operation that waits for its commit goes on waiting for it', async () => {
       scene = await Scene.open({ TARBOX_DURABILITY: 'strict' });
       await scene.tarbox.start();
+      await mkdir(scene.path('other'));
       scene.relay.set('commit', 'stall');
       let isMade = false;
-      const made = mkdir(scene.path('made')).then(() => {
+      const made = mkdir(scene.path('other/made')).then(() => {
         isMade = true;
       });
+      made.catch(() => {}); // seen below
       await eventually('its commit is on its way', () => scene.relay.kept('commit') > 0 || undefined);
       const sequence = await scene.tenant('sequence');
       await scene.replaceDaemon();
       await eventually('another is on its way', () => scene.relay.kept('commit') > 0 || undefined);
       expect(await scene.tenant('sequence')).toBe(sequence);
+      // Not in the same directory, which the kernel locks for the one that waits.
       for (let round = 0; round < 20; round++) await readFile(scene.path('.tarbox/health'));
       expect(isMade).toBe(false);
       scene.relay.set('commit', 'pass');
@@ -148,7 +152,8 @@ describe.skipIf(missing)(
         'it has no connections',
         async () => (await scene.server.backends('commit')).length === 0 || undefined,
       );
-      await scene.server.query('UPDATE tarbox.tenants SET lease_epoch = lease_epoch + 1');
+      // As another does that takes the tenant and gives it back.
+      await scene.server.query('UPDATE tarbox.tenants SET lease_epoch = lease_epoch + 1, lease_owner = NULL');
       process.kill(supervisor, 'SIGCONT');
       await scene.tarbox.waitForLog('daemon-restarted', 60_000, lines);
       await eventually('pages are dropped', async () => (await text()) === 'as committed' || undefined);

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkOrder } from '../../crash/load.ts';
-import { roundSeeds } from '../../crash/rounds.ts';
+import { rounds, seedOf } from '../../crash/rounds.ts';
 import { Scene } from '../../crash/scene.ts';
 import { Random } from '../../model/random.ts';
 import { eventually } from '../../support/postgres.ts';
@@ -51,10 +51,10 @@ describe.skipIf(missing)(`while PostgreSQL fails${missing ? ` (skipped: this mac
   ];
 
   it('no operation fails, and what is stored in the end is the result of all of them', async () => {
-    const random = new Random(3);
-    const one = scene.load('one', { seed: 31, barriers: true });
-    const other = scene.load('other', { seed: 32, barriers: true });
-    for (const _ of roundSeeds(1)) {
+    const random = new Random(seedOf(3));
+    const one = scene.load('one', { seed: seedOf(31), barriers: true });
+    const other = scene.load('other', { seed: seedOf(32), barriers: true });
+    for (const _ of rounds(1)) {
       await Promise.all([one.start(), other.start()]);
       for (const fail of FAILURES) {
         await one.more(random.between(20, 150));
@@ -92,10 +92,10 @@ describe.skipIf(missing)(`while PostgreSQL fails${missing ? ` (skipped: this mac
   });
 
   it('a prefix is stored when the sidecar is killed together with it', async () => {
-    const random = new Random(4);
-    const one = scene.load('one', { seed: 41, barriers: true });
-    const other = scene.load('other', { seed: 42, barriers: true });
-    for (const _ of roundSeeds(3)) {
+    const random = new Random(seedOf(4));
+    const one = scene.load('one', { seed: seedOf(41), barriers: true });
+    const other = scene.load('other', { seed: seedOf(42), barriers: true });
+    for (const _ of rounds(3)) {
       await Promise.all([one.start(), other.start()]);
       await Promise.all([one.more(random.between(20, 150)), other.more(20)]);
       const killed = [scene.server.kill(), scene.tarbox.killEverything()];

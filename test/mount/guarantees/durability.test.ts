@@ -1,5 +1,5 @@
 import { afterEach, describe, it } from 'vitest';
-import { roundSeeds } from '../../crash/rounds.ts';
+import { rounds, seedOf } from '../../crash/rounds.ts';
 import { Scene } from '../../crash/scene.ts';
 import { Random } from '../../model/random.ts';
 import { missingForMounts } from '../../support/tarbox.ts';
@@ -18,11 +18,11 @@ describe.skipIf(missing)(`with TARBOX_DURABILITY${missing ? ` (skipped: this mac
   ] as const;
 
   it.each(PROMISES)('%s, %s is there after kill -9 of everything', async (durability, _promise) => {
-    const random = new Random(5);
+    const random = new Random(seedOf(5));
     scene = await Scene.open({ TARBOX_DURABILITY: durability, TARBOX_COMMIT_INTERVAL: '1h' });
     await scene.tarbox.start();
-    const load = scene.load('load', { seed: 51, barriers: false });
-    for (const _ of roundSeeds(2)) {
+    const load = scene.load('load', { seed: seedOf(51), barriers: false });
+    for (const _ of rounds(2)) {
       await load.start({ durability });
       await load.more(random.between(20, 120));
       await Promise.all([scene.server.kill(), scene.tarbox.killEverything()]);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'vitest';
 import { checkOrder, Load } from '../../crash/load.ts';
 import { machineMs } from '../../crash/oplog.ts';
-import { roundSeeds } from '../../crash/rounds.ts';
+import { rounds, seedOf } from '../../crash/rounds.ts';
 import { Random } from '../../model/random.ts';
 import { eventually } from '../../support/postgres.ts';
 import { missingForMounts, Tarbox } from '../../support/tarbox.ts';
@@ -45,15 +45,15 @@ describe.skipIf(missing)(
     }
 
     it('the tree is the result of a prefix of the operations, with all that an fsync was for', async () => {
-      const random = new Random(7);
-      const one = newLoad('one', 11, true);
-      const other = newLoad('other', 12, true);
+      const random = new Random(seedOf(7));
+      const one = newLoad('one', seedOf(11), true);
+      const other = newLoad('other', seedOf(12), true);
       await tarbox.start();
-      for (const seed of roundSeeds(6)) {
+      for (const round of rounds(6)) {
         await Promise.all([one.start(), other.start()]);
         await Promise.all([one.more(random.between(50, 300)), other.more(50)]);
         await killEverything();
-        await tarbox.start({ TARBOX_COMMIT_INTERVAL: ['50ms', '200ms', '1s'][seed % 3] });
+        await tarbox.start({ TARBOX_COMMIT_INTERVAL: ['50ms', '200ms', '1s'][round % 3] });
         const oneMatch = await one.checkCrashed();
         const otherMatch = await other.checkCrashed();
         checkOrder(one, oneMatch, other, otherMatch);
@@ -63,8 +63,9 @@ describe.skipIf(missing)(
 
     it('what returned some commit intervals before is there without an fsync', async () => {
       const SLACK_MS = 2500;
-      const load = newLoad('load', 21, false);
-      await tarbox.start({ TARBOX_COMMIT_INTERVAL: '250ms' });
+      const load = newLoad('load', seedOf(21), false);
+      // So much that nothing but the interval starts a commit.
+      await tarbox.start({ TARBOX_COMMIT_INTERVAL: '250ms', TARBOX_DIRTY_LIMIT: '1GiB' });
       await load.start({ thinkMs: 2 });
       await load.more(50);
       const since = machineMs();
