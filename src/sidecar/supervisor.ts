@@ -304,7 +304,9 @@ export class Supervisor {
  * Most of a daemon's memory is content, outside of the heap. By itself the engine lets the heap grow to three times what is
  * used (unpacking 24,000 files: 185 MB for 50); with these it's one and a half.
  */
-const HEAP_FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
+const HEAP_FLAGS = ['--max-semi-space-size=4', '--heap-growing-percent=40'];
+/** Has the C library give memory back that buffers leave (mallopt(3)): 90 MB of 550 after unpacking and streaming. */
+const MALLOC = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '1048576', MALLOC_MMAP_THRESHOLD_: '131072' };
 
 type Daemon = ReturnType<typeof spawnDaemon>;
 
@@ -315,6 +317,7 @@ function spawnDaemon(device: number, memory: number) {
     serialization: 'json',
     // execa's types name the handles 3 to 9 only; it takes any.
     stdio: ['ignore', 'inherit', 'inherit', device as 3, memory as 3],
+    env: MALLOC,
     reject: false,
     detached: true,
     cleanup: true,

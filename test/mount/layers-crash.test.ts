@@ -15,7 +15,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lookAt } from '../crash/client.ts';
 import { matchPrefix } from '../crash/prefix.ts';
-import { roundSeeds } from '../crash/rounds.ts';
+import { rounds, seedOf } from '../crash/rounds.ts';
 import { Scene } from '../crash/scene.ts';
 import { Commands, type ListedLayer, type Outcome } from '../layers/commands.ts';
 import { Holder, type HolderError } from '../layers/holder.ts';
@@ -226,7 +226,7 @@ suite(`layers when something is killed or away${unless}`, () => {
     });
 
     it('killed at any time amid commands carries each of them out once', async () => {
-      for (const seed of roundSeeds(1)) {
+      for (const seed of rounds(1).map(seedOf)) {
         const random = new Random(seed);
         const looks = new Map<string, Look>();
         let stop = false;
@@ -281,7 +281,7 @@ suite(`layers when something is killed or away${unless}`, () => {
 
   describe('everything', () => {
     it('killed amid commands has every layer whose command returned, and a tree that is one of them or a later one', async () => {
-      for (const seed of roundSeeds(3)) {
+      for (const seed of rounds(3).map(seedOf)) {
         const random = new Random(seed);
         const done: string[] = [];
         const looks = new Map<string, Look>();
@@ -347,7 +347,7 @@ suite(`layers when something is killed or away${unless}`, () => {
 
     it('that goes away at any moment of a command has it carried out once', async () => {
       const looks = new Map<string, Look>();
-      for (const seed of roundSeeds(1)) {
+      for (const seed of rounds(1).map(seedOf)) {
         const random = new Random(seed);
         for (let round = 0; round < 20; round++) {
           const name = `c${seed}-${round}`;
