@@ -224,7 +224,6 @@ suite(`what a switch leaves of what is open and cached${unless}`, () => {
       expect(await holder.read(one)).toBe('one');
       expect(await holder.read(two)).toBe('two');
       commands().drop('gone-1to2');
-      commands().run('control/gc', 'run');
       writeFileSync('/proc/sys/vm/drop_caches', '3');
       expect(await holder.read(one)).toBe('one');
       expect(await holder.read(two)).toBe('two');
