@@ -1,7 +1,7 @@
 import postgres from 'postgres';
 import { StoreError } from '../vfs/store.ts';
 import { type Target, targetOfUrl } from './address.ts';
-import { classify } from './classify.ts';
+import { classify, isUniqueViolation } from './classify.ts';
 import { openSocket } from './socket.ts';
 
 /** Where the database is. */
@@ -79,9 +79,12 @@ export class Connection {
       link = this.#link ??= this.#connect();
       return await Promise.race([work(link.client), deadline]);
     } catch (problem) {
-      link?.abandon();
+      const failure = classify(problem);
+      // A server that finds a key taken is there: nothing that it was told before is in doubt.
+      if (isUniqueViolation(failure) && this.#link === link) this.#link = undefined;
       this.#lose(link);
-      throw classify(problem);
+      link?.abandon();
+      throw failure;
     } finally {
       clearTimeout(timer);
     }

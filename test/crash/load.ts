@@ -98,10 +98,16 @@ export class Load {
     return match;
   }
 
-  /** Checks that every operation that returned is in the tree, and nothing else is. @throws {Error} with what differs. */
+  /**
+   * Checks that every operation that returned is in the tree, and nothing else is. The next run goes on from there.
+   *
+   * @throws {Error} with what differs.
+   */
   async checkWhole(): Promise<void> {
-    const difference = differenceFrom(this.plan, this.length, await this.look());
+    const { length } = this;
+    const difference = differenceFrom(this.plan, length, await this.look());
     if (difference !== undefined) throw new Error(difference);
+    this.#kept = length;
   }
 
   look(): Promise<Observed> {

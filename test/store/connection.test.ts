@@ -130,6 +130,18 @@ describeOnEach((kind) => {
       expect(await ask(connection)).toBe(1);
     });
 
+    it('that finds a key taken is no loss of the connection: what was sent before is not in doubt', async () => {
+      const connection = open(server().options);
+      await connection.run((client) => client.unsafe('CREATE TEMPORARY TABLE keys (key integer PRIMARY KEY)'));
+      const twice = connection.run((client) => client.unsafe('INSERT INTO keys VALUES (1), (1)'));
+      expect((await failureOf(twice)).message).toContain('23505');
+      expect(connection.losses).toBe(0);
+      const ends = connection.run((client) => client.unsafe('SELECT pg_terminate_backend(pg_backend_pid())'));
+      await failureOf(ends);
+      expect(connection.losses).toBe(1);
+      expect(await ask(connection)).toBe(1);
+    });
+
     it('that throws before it’s sent fails without stopping the next one', async () => {
       const connection = open(server().options);
       const problem = await failureOf(
