@@ -131,11 +131,12 @@ export class LocalLog {
   }
 
   /**
-   * Goes on, under `epoch`, with the log that an earlier daemon left under the one before. False when it didn't: then
-   * there may be commits that the log knows nothing of.
+   * Goes on, under `epoch`, with the log that an earlier daemon left; the epochs from `since` on were all ours. False
+   * when it's from before: then there may be commits that the log knows nothing of.
    */
-  adopt(epoch: number): boolean {
-    if (this.epoch() !== epoch - 1) return false;
+  adopt({ epoch, since }: { readonly epoch: number; readonly since: number }): boolean {
+    const left = this.epoch();
+    if (left === undefined || left < since) return false;
     this.#view.setFloat64(8, epoch, true);
     return true;
   }

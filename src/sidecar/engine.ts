@@ -80,7 +80,7 @@ export class Engine {
   async prepare(): Promise<void> {
     const taken = await this.#tenancy.take();
     // At once: the next daemon asks whether the log continues this epoch, whatever this one gets to do.
-    const continues = this.#localLog.adopt(taken.epoch);
+    const continues = this.#localLog.adopt(taken);
     const config = this.#config;
     this.#workspace = new Workspace(
       taken.state,

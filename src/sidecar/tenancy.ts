@@ -1,10 +1,9 @@
-import type { Epoch } from '../brand.ts';
 import type { Config } from '../config/config.ts';
 import { FsError } from '../errno.ts';
 import type { Logger } from '../log.ts';
 import type { Lease } from '../store/lease.ts';
 import { openStore, type Store, type TenantStore } from '../store/store.ts';
-import { type Commits, StoreError, type TenantState } from '../vfs/store.ts';
+import { type Commits, StoreError } from '../vfs/store.ts';
 import { whenAvailable } from './available.ts';
 import type { Health } from './health.ts';
 import type { StartMessage } from './messages.ts';
@@ -72,7 +71,7 @@ export class Tenancy {
    *
    * @throws {StoreError} with one line for a person: the database doesn't let us in, or another sidecar has the tenant.
    */
-  async take(): Promise<{ state: TenantState; epoch: Epoch }> {
+  async take(): Promise<Lease> {
     const opened = await this.#whenAvailable(() =>
       openStore(this.#start.database, this.#config.database.poolSize),
     ).catch(withRemedy);
@@ -82,7 +81,7 @@ export class Tenancy {
     this.#tenant = opened.tenant(lease);
     this.#askedAt = performance.now();
     this.#timer = setInterval(() => void this.confirm(), this.#config.leaseTtlMs / RENEWALS);
-    return { state: lease.state, epoch: lease.epoch };
+    return lease;
   }
 
   /** A daemon that goes on for another one waits without end: what isn't committed exists nowhere else. */

@@ -21,6 +21,8 @@ export interface LeaseRequest {
 export interface Lease {
   readonly tenantId: TenantId;
   readonly epoch: Epoch;
+  /** The first of the epochs that this owner has had without another in between. */
+  readonly since: Epoch;
   readonly state: TenantState;
 }
 
@@ -95,10 +97,11 @@ async function takeFrom(client: Client, request: LeaseRequest, epoch: string): P
   const [row] = await client.unsafe<LeaseRow[]>(
     `UPDATE tarbox.tenants
      SET lease_epoch = lease_epoch + 1, commit_number = 0, lease_owner = $2,
+       lease_since = CASE WHEN lease_owner = $2 THEN lease_since ELSE lease_epoch + 1 END,
        lease_expires = clock_timestamp() + $3 * interval '1 ms'
      WHERE name = $1 AND lease_epoch = $5
        AND (lease_owner IS NULL OR lease_owner IN ($2, $4) OR lease_expires < clock_timestamp())
-     RETURNING tenant_id, lease_epoch, sequence, next_ino, next_cookie, used_bytes, used_inodes`,
+     RETURNING tenant_id, lease_epoch, lease_since, sequence, next_ino, next_cookie, used_bytes, used_inodes`,
     [tenant, owner, ttlMs, replaces ?? owner, epoch],
   );
   return row === undefined ? undefined : leaseOf(row);
@@ -107,6 +110,7 @@ async function takeFrom(client: Client, request: LeaseRequest, epoch: string): P
 interface LeaseRow {
   tenant_id: string;
   lease_epoch: string;
+  lease_since: string;
   sequence: string;
   next_ino: string;
   next_cookie: string;
@@ -119,6 +123,7 @@ function leaseOf(row: LeaseRow): Lease {
     // The casts give the numbers of these columns their names.
     tenantId: Number(row.tenant_id) as TenantId,
     epoch: Number(row.lease_epoch) as Epoch,
+    since: Number(row.lease_since) as Epoch,
     state: {
       sequence: Number(row.sequence),
       nextIno: Number(row.next_ino),

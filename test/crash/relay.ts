@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { eventually } from '../support/postgres.ts';
 
 /** What happens to the bytes of a connection. `stall`: none reach the server; `mute`: no answers come back. */
-type Flow = 'pass' | 'stall' | 'mute';
+type Flow = 'pass' | 'stall' | 'mute' | { readonly answersOf: string };
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -42,6 +42,11 @@ export class Relay {
   set(purpose: Purpose, flow: Flow): void {
     this.#flows.set(purpose, flow);
     for (const wire of this.#wires) if (wire.isFor(purpose)) wire.release(flow);
+  }
+
+  /** As `set` with `mute`, for each connection once it carries out a statement with this text in it. */
+  muteAnswersOf(purpose: Purpose, text: string): void {
+    this.#flows.set(purpose, { answersOf: text });
   }
 
   /** How many bytes for the server, or answers, connections of this purpose have been held up with. */
@@ -110,6 +115,9 @@ class Wire {
   #toServer: Buffer[] = [];
   #toClient: Buffer[] = [];
   #isOrphan = false;
+  /** The statement has been sent, and its parameters are next. */
+  #isPrepared = false;
+  #isMuted = false;
 
   constructor(client: Socket, server: Socket, flowOf: (purpose: Purpose) => Flow, isCutBy: (bytes: number) => boolean) {
     this.#client = client;
@@ -118,11 +126,14 @@ class Wire {
     client.on('data', (bytes) => {
       // The first message names the program (PostgreSQL manual, StartupMessage).
       this.#purpose ??= PURPOSES.find((purpose) => bytes.includes(`tarbox ${purpose}`));
-      if (this.#flow === 'stall') this.#toServer.push(bytes);
+      const flow = this.#flow;
+      this.#isMuted ||= this.#isPrepared;
+      this.#isPrepared ||= typeof flow === 'object' && bytes.includes(flow.answersOf);
+      if (flow === 'stall') this.#toServer.push(bytes);
       else if (!isCutBy(bytes.length)) server.write(bytes);
     });
     server.on('data', (bytes) => {
-      if (this.#flow === 'mute') this.#toClient.push(bytes);
+      if (this.#flow === 'mute' || this.#isMuted) this.#toClient.push(bytes);
       else if (!this.#isOrphan) client.write(bytes);
     });
     client.on('error', () => {}); // 'close' follows
@@ -146,6 +157,8 @@ class Wire {
   /** Passes on what was kept that this flow doesn't keep. */
   release(flow: Flow): void {
     if (flow !== 'stall') for (const bytes of this.#toServer.splice(0)) this.#server.write(bytes);
+    this.#isPrepared = false;
+    this.#isMuted = false;
     if (flow !== 'mute') for (const bytes of this.#toClient.splice(0)) this.#client.write(bytes);
     if (this.#isOrphan) this.#server.end();
   }

@@ -98,12 +98,12 @@ describe('the local log', () => {
   it('is adopted by the next epoch and by no other', () => {
     const { memory, log } = newLog();
     append(log, record(1));
-    for (const epoch of [4, 5, 7]) expect(new LocalLog(memory.slice(0)).adopt(epoch)).toBe(false);
+    expect(new LocalLog(memory.slice(0)).adopt({ epoch: 7, since: 6 })).toBe(false);
     const next = new LocalLog(memory);
-    expect(next.adopt(6)).toBe(true);
+    expect(next.adopt({ epoch: 6, since: 5 })).toBe(true);
     expect(next.epoch()).toBe(6);
     expect(next.recover()).toEqual([record(1)]);
-    expect(new LocalLog(new ArrayBuffer(MEMORY_BYTES)).adopt(1)).toBe(false);
+    expect(new LocalLog(new ArrayBuffer(MEMORY_BYTES)).adopt({ epoch: 1, since: 1 })).toBe(false);
   });
 
   it('forgets what was appended before a mark, and nothing else', () => {

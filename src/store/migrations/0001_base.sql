@@ -20,6 +20,8 @@ CREATE TABLE tarbox.tenants (
   -- Who may write. Each commit updates this row on the condition that the epoch is still its own.
   lease_owner text,
   lease_epoch bigint NOT NULL DEFAULT 0,
+  -- The first of the epochs that this owner has had without another in between.
+  lease_since bigint NOT NULL DEFAULT 0,
   -- Of the epoch's commits the last one carried out; one with a lower number comes too late.
   commit_number bigint NOT NULL DEFAULT 0,
   lease_expires timestamptz

@@ -88,6 +88,23 @@ describe.skipIf(missing)(
       });
     });
 
+    it('the next daemon may be killed, or cut off, when it has taken the lease and does not know it yet', async () => {
+      scene = await Scene.open();
+      await scene.tarbox.start();
+      const epoch = await scene.tenant('lease_epoch');
+      await writeFile(scene.path('file'), 'file');
+      for (let kill = 1; kill <= 2; kill++) {
+        scene.relay.muteAnswersOf('lease', 'lease_epoch + 1');
+        await scene.killDaemon();
+        const isTaken = async () => (await scene.tenant('lease_epoch')) >= epoch + kill || undefined;
+        await eventually('it has the lease', isTaken);
+      }
+      scene.relay.set('lease', 'pass');
+      await scene.replaceDaemon();
+      expect(await readFile(scene.path('file'), 'utf8')).toBe('file');
+      expect(scene.tarbox.log.map(({ event }) => event)).not.toContain('caches-dropped');
+    });
+
     it('an operation that waits for its commit goes on waiting for it', async () => {
       scene = await Scene.open({ TARBOX_DURABILITY: 'strict' });
       await scene.tarbox.start();
