@@ -41,6 +41,9 @@ export const HANDLE_SLOTS = 24;
 /** Paths that were removed lately and are still good for an ENOENT. */
 const GONE_KEPT = 16;
 
+/** What can be put behind a path without its leading elsewhere. */
+const SAME_PLACE = /^(\/\.?)*$/;
+
 export class Model {
   readonly #slots = new Map<number, Slot>([[ROOT_SLOT, { path: '', hint: 'directory' }]]);
   readonly #live = new Set<number>([ROOT_SLOT]);
@@ -99,7 +102,7 @@ export class Model {
   /** The path that a new name gets in the model, or undefined where it leads through something else than a directory. */
   plain(ref: PathRef): string | undefined {
     const slot = this.#slots.get(ref.slot);
-    if (slot === undefined || ref.empty || ref.behind?.includes('..')) return undefined;
+    if (slot === undefined || ref.empty || !SAME_PLACE.test(ref.behind ?? '')) return undefined;
     if (ref.below === undefined) return slot.path;
     return slot.hint === 'directory' ? join(slot.path, ref.below) : undefined;
   }

@@ -97,10 +97,25 @@ export function outcome(result: number, value?: string, bytes?: Buffer): Outcome
     : { errno: 0, value: value ?? String(result), bytes };
 }
 
-/** The path that a side's call is given. @throws {Error} for an empty slot: such an operation isn't run. */
+/**
+ * The path that a side's call is given, relative to its tree.
+ *
+ * @throws {Error} for an empty slot: such an operation isn't run; and for a path that would lead out of the trees, to what
+ *   isn't ours.
+ */
 export function pathOf(side: Side, ref: PathRef): string {
   const path = side.model.resolve(ref);
   if (path === undefined) throw new Error(`slot ${ref.slot} is empty`);
+  return confined(path);
+}
+
+/** The path of a name in a directory. @throws as `pathOf` */
+export function pathIn(directory: string, name: string): string {
+  return confined(directory === '' ? '' : `${directory}/${name}`);
+}
+
+function confined(path: string): string {
+  if (path.startsWith('/')) throw new Error(`${printable(path)} is outside the trees`);
   return path;
 }
 

@@ -3,7 +3,7 @@ import { fileType } from '../../src/vfs/inode.ts';
 import { RENAME_EXCHANGE } from './features.ts';
 import type { Model, PathRef } from './model.ts';
 import { existingPath, newPath, printable } from './names.ts';
-import { type Outcome, outcome, pathOf, type Row, row, type Side } from './operation.ts';
+import { type Outcome, outcome, pathIn, pathOf, type Row, row, type Side } from './operation.ts';
 import type { Random } from './random.ts';
 import { AT, type Dirent, direntsOf, OPEN_FLAGS } from './syscalls.ts';
 
@@ -275,10 +275,10 @@ const fill = row<{ readonly at: PathRef; readonly count: number; readonly hardLi
     const path = pathOf(side, at);
     const results = new Set<number>();
     for (let index = 0; index < count; index++) {
-      const name = `${path}/crowd ${index}`;
+      const name = pathIn(path, `crowd ${index}`);
       const links = hardLinks && index > 0;
       const made = links
-        ? side.system.link(`${path}/crowd 0`, name, 0)
+        ? side.system.link(pathIn(path, 'crowd 0'), name, 0)
         : side.system.mknod(name, fileType.regular | 0o644, 0, 0);
       results.add(made);
     }
@@ -302,8 +302,8 @@ const empty = row<{ readonly at: PathRef; readonly bufferBytes: number }>('empty
     const results: string[] = [];
     const remove = ({ name }: Dirent) => {
       if (name === '.' || name === '..') return;
-      const removed = side.system.unlink(`${path}/${name}`);
-      const result = removed === -EISDIR ? side.system.rmdir(`${path}/${name}`) : removed;
+      const removed = side.system.unlink(pathIn(path, name));
+      const result = removed === -EISDIR ? side.system.rmdir(pathIn(path, name)) : removed;
       results.push(`${printable(name)} ${result}`);
     };
     const found = listing(side, path, bufferBytes, (dirents) => dirents.forEach(remove));
