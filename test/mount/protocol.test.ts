@@ -98,7 +98,7 @@ suite(`the log${unless}`, () => {
     await writeFile(typescript, '');
     const terminal = execa(
       'script',
-      ['--quiet', '--flush', '--return', '--command', `${process.execPath} ${main}`, typescript],
+      ['--quiet', '--flush', '--return', '--command', `exec ${process.execPath} ${main}`, typescript],
       {
         env: { TARBOX_MOUNT: join(folder(), 'mnt'), TARBOX_DATA: join(folder(), 'data') },
         stdin: 'pipe',
