@@ -7,7 +7,7 @@ const MAY_IMPORT = {
   vfs: ['errno', 'brand', 'clock'],
   journal: ['vfs', 'errno', 'brand'],
   store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand'],
-  layers: ['vfs', 'errno', 'brand'],
+  layers: ['vfs', 'content', 'errno', 'brand'],
   control: ['vfs', 'layers', 'errno', 'brand'],
   fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock'],
   config: ['log', 'errno'],

@@ -1,5 +1,6 @@
 import type { LayerId } from '../brand.ts';
 import type { ControlEntry, Soon } from './port.ts';
+import type { MakeText } from './stream.ts';
 
 /** What a command came to; what is read back as JSON. A failure is an FsError instead. */
 export type Outcome = Readonly<Record<string, unknown>>;
@@ -8,6 +9,8 @@ export type Outcome = Readonly<Record<string, unknown>>;
 export interface ControlFile {
   /** The text of the file, made when it's read; it ends in a newline. A command file without it reads as its last outcome. */
   readonly read?: () => Soon<string | Buffer>;
+  /** Instead of `read`, where the text may be long: it's made as it's read, and can only be read from start to end. */
+  readonly stream?: MakeText;
   /**
    * Carries out one command, its trailing newline taken off. Its effect is durable when it resolves. `request`: the
    * number of the request that carries it, the same when it comes a second time.

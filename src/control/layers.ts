@@ -5,6 +5,7 @@ import type { Layers } from '../layers/layers.ts';
 import type { LayerRecord } from '../layers/port.ts';
 import { drawTree } from '../layers/tree.ts';
 import { type ControlDirectory, type ControlRow, jsonLines, jsonText, type Outcome } from './files.ts';
+import { bytesOf, textOf } from './names.ts';
 
 /** What the files of `layers/` act on. */
 export interface LayerFilesParts {
@@ -143,18 +144,6 @@ async function squash(layers: Layers, text: string, request: number): Promise<Ou
     throw new FsError('EINVAL', 'a squash needs "from", "to" and "name"', { hint });
   const layer = await layers.squash(from, to, name, request);
   return { layer: layer.name, id: layer.id };
-}
-
-/** Text of a name that came as bytes. @throws {FsError} EINVAL when it isn't UTF-8 */
-function textOf(name: string): string {
-  const bytes = Buffer.from(name, 'latin1');
-  const text = bytes.toString('utf8');
-  if (!Buffer.from(text).equals(bytes)) throw new FsError('EINVAL', 'the name is not UTF-8');
-  return text;
-}
-
-function bytesOf(text: string): string {
-  return Buffer.from(text).toString('latin1');
 }
 
 function tagDirectory(layers: Layers): ControlDirectory {

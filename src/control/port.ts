@@ -45,6 +45,8 @@ export interface ControlPort {
   remove(directory: number, name: string, request: number): Promise<void>;
   /** @throws {FsError} EISDIR, EACCES when the file takes no commands */
   open(id: number, access: { readonly write: boolean }): number;
+  /** Whether a file can only be read from its start to its end. */
+  isStream(id: number): boolean;
   /** A handle that an earlier daemon opened is taken for one that has just been opened. */
   read(id: number, handle: number, offset: number, size: number): Promise<Buffer>;
   /**

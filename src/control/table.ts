@@ -1,9 +1,18 @@
+import { type DiffFilesParts, diffFiles } from './diff.ts';
 import { type ControlRow, jsonText } from './files.ts';
 import { type FlushParts, flush } from './flush.ts';
+import { type CheckFilesParts, checkFiles } from './fsck.ts';
+import { type GarbageFilesParts, garbageFiles } from './gc.ts';
+import { type HistoryFilesParts, historyFiles } from './history.ts';
 import { type LayerFilesParts, layerFiles } from './layers.ts';
 
 /** What the control files tell of and act on. */
-export interface ControlParts extends LayerFilesParts {
+export interface ControlParts
+  extends LayerFilesParts,
+    DiffFilesParts,
+    HistoryFilesParts,
+    GarbageFilesParts,
+    CheckFilesParts {
   readonly version: () => object;
   readonly health: () => object;
   readonly config: () => object;
@@ -29,11 +38,15 @@ export function controlFiles(parts: ControlParts): readonly ControlRow[] {
       node: { file: { read: () => jsonText(parts.config()) } },
     },
     ...layerFiles(parts),
+    ...diffFiles(parts),
+    ...historyFiles(parts),
     {
       path: 'control/flush',
       about: 'write all, metadata or chunks: commit everything, then drop what is only cached',
       node: { file: { command: (text) => flush(parts.flush, text) } },
     },
+    ...garbageFiles(parts),
+    ...checkFiles(parts),
   ];
   const readme: ControlRow = {
     path: 'README',
@@ -59,6 +72,7 @@ Read a file to ask, write a line to it to command:
   echo before-the-upgrade > .tarbox/layers/new         # a checkpoint
   echo before-the-upgrade > .tarbox/layers/switch      # back to it; what is in no checkpoint is kept, too
   cat .tarbox/layers/tree
+  cat .tarbox/diff/current..working/patch              # what has changed since, for git apply or patch -p1
   diff -r .tarbox/snapshots/before-the-upgrade .       # the tree as it was is a directory
   cat .tarbox/health
 

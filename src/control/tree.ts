@@ -8,6 +8,7 @@ import {
   type Outcome,
 } from './files.ts';
 import type { ControlAttributes, ControlEntry, ControlPort, ControlTarget, Soon } from './port.ts';
+import { TextStream } from './stream.ts';
 
 /** Who may use the control files beside root: the workspace's owner, its group too, or everyone. */
 export type ControlAccess = 'owner' | 'group' | 'all';
@@ -37,6 +38,8 @@ interface Node {
 
 /** An open control file. Its text is made at its first read, so that reading it in pieces gives one state. */
 interface Handle {
+  /** Where it isn't made at once, nor held. */
+  readonly stream: TextStream | undefined;
   text: Buffer | undefined;
   /** Offset at which `text` starts: a command's outcome is read from wherever the handle stands. */
   base: number;
@@ -198,15 +201,19 @@ class ControlTree implements ControlPort {
     if (access.write && file.command === undefined)
       throw new FsError('EACCES', `${this.#node(id).name} takes no commands`);
     const handle = this.#nextHandle++;
-    this.#handles.set(handle, { text: undefined, base: 0, wrote: false, fresh: false });
+    this.#handles.set(handle, newHandle(file));
     return handle;
   }
 
+  isStream(id: number): boolean {
+    return this.#file(id).stream !== undefined;
+  }
+
   /** A handle that an earlier daemon gave out is as good as a new one. */
-  #handle(number: number): Handle {
+  #handle(id: number, number: number): Handle {
     let handle = this.#handles.get(number);
     if (handle === undefined) {
-      handle = { text: undefined, base: 0, wrote: false, fresh: false };
+      handle = newHandle(this.#file(id));
       this.#handles.set(number, handle);
     }
     return handle;
@@ -214,7 +221,8 @@ class ControlTree implements ControlPort {
 
   async read(id: number, number: number, offset: number, size: number): Promise<Buffer> {
     const node = this.#node(id);
-    const handle = this.#handle(number);
+    const handle = this.#handle(id, number);
+    if (handle.stream !== undefined) return handle.stream.read(offset, size);
     if (handle.fresh) {
       handle.fresh = false;
       handle.base = offset;
@@ -229,7 +237,7 @@ class ControlTree implements ControlPort {
 
   async write(id: number, number: number, bytes: Buffer, request: number): Promise<number> {
     const node = this.#node(id);
-    const handle = this.#handle(number);
+    const handle = this.#handle(id, number);
     const { command } = this.#file(id);
     if (command === undefined) throw new FsError('EACCES', 'this control file takes no commands');
     const finish = (outcome: Outcome) => {
@@ -248,6 +256,7 @@ class ControlTree implements ControlPort {
   }
 
   release(handle: number): void {
+    this.#handles.get(handle)?.stream?.close();
     this.#handles.delete(handle);
   }
 }
@@ -255,6 +264,11 @@ class ControlTree implements ControlPort {
 /** Makes the tree of control files from their table. */
 export function controlTree(rows: readonly ControlRow[], options: ControlTreeOptions): ControlPort {
   return new ControlTree(rows, options);
+}
+
+function newHandle({ stream }: ControlFile): Handle {
+  const text = stream === undefined ? undefined : new TextStream(stream);
+  return { stream: text, text: undefined, base: 0, wrote: false, fresh: false };
 }
 
 async function textOf(node: Node, file: ControlFile): Promise<Buffer> {

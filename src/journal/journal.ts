@@ -31,6 +31,13 @@ interface Sealing {
   readonly reject: (problem: FsError) => void;
 }
 
+/** Something that is to be done while no commit is under way. */
+interface Between {
+  /** Never rejects. */
+  readonly run: () => Promise<void>;
+  readonly reject: (problem: FsError) => void;
+}
+
 interface Waiter {
   readonly sequence: number;
   readonly resolve: () => void;
@@ -60,6 +67,7 @@ export class Journal {
   #waiters: Waiter[] = [];
   #roomWaiters: Waiter[] = [];
   #sealings: Sealing[] = [];
+  #betweens: Between[] = [];
   #state: JournalState = 'ok';
   #failure: FsError | undefined;
   #stopping = false;
@@ -145,6 +153,19 @@ export class Journal {
     });
   }
 
+  /**
+   * Runs `work` while no commit is under way; those that are due wait until it's over.
+   *
+   * @throws what `work` throws; {FsError} EROFS when another epoch holds the tenant
+   */
+  between<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#state === 'lost') return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      this.#betweens.push({ run: () => work().then(resolve, reject), reject });
+      this.#start();
+    });
+  }
+
   get state(): JournalState {
     return this.#state;
   }
@@ -177,6 +198,7 @@ export class Journal {
     this.#failure = new FsError('EROFS', reason);
     this.#setState('lost', reason);
     this.#rejectAll(this.#failure);
+    for (const { reject } of this.#betweens.splice(0)) reject(this.#failure);
     this.#wakeRetry?.();
   }
 
@@ -188,12 +210,17 @@ export class Journal {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#running !== undefined || this.#state === 'lost') return;
-    this.#running = this.#run().finally(() => {
+    const between = this.#betweens.shift();
+    this.#running = (between === undefined ? this.#run() : between.run()).finally(() => {
       this.#running = undefined;
       if (this.#state === 'lost' || this.#stopping) return;
-      if (this.#waiters.length + this.#roomWaiters.length + this.#sealings.length > 0) this.#start();
+      if (this.#waits) this.#start();
       else if (this.#hasChanges()) this.changed();
     });
+  }
+
+  get #waits(): boolean {
+    return [this.#waiters, this.#roomWaiters, this.#sealings, this.#betweens].some(({ length }) => length > 0);
   }
 
   async #run(): Promise<void> {

@@ -145,15 +145,9 @@ export class Layers {
    * they read is copied.
    */
   async #holdOpen(going: readonly LayerId[]): Promise<void> {
-    const { store, workspace, snapshots } = this.#parts;
+    const { store, snapshots } = this.#parts;
     for (const layer of going) {
-      const inos = [...this.#moved.keys()].filter((ino) =>
-        this.#moved
-          .get(ino)
-          ?.some(
-            (file, index, files) => file.layer === layer && workspace.handles.isOpen(files[index - 1]?.view ?? 0, ino),
-          ),
-      );
+      const inos = [...this.#moved.keys()].filter((ino) => this.#isRead(ino, layer));
       if (inos.length === 0) continue;
       const copy = this.#nextLayer++ as LayerId; // the next number that was not handed out
       await store.hold(inos, placeOf(this.#layers, layer), copy);
@@ -197,6 +191,29 @@ export class Layers {
   /** Whether the tree has changes that are in no checkpoint. */
   async #hasChanges(): Promise<boolean> {
     return this.#parts.workspace.changed.size > 0 || !(await this.#parts.store.isEmpty(this.#working));
+  }
+
+  /** Runs something when no command is under way; those that come meanwhile wait. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.#alone(work);
+  }
+
+  /** Copies for earlier views that no handle reads any more. */
+  closedCopies(): { readonly copy: LayerId; readonly inos: readonly Ino[] }[] {
+    return [...this.#copies].map((copy) => ({
+      copy,
+      inos: [...this.#moved.keys()].filter(
+        (ino) => this.#moved.get(ino)?.some(({ layer }) => layer === copy) && !this.#isRead(ino, copy),
+      ),
+    }));
+  }
+
+  /** Whether a handle may be open on a view of a file that shows a layer. */
+  #isRead(ino: Ino, layer: LayerId): boolean {
+    const files = this.#moved.get(ino) ?? [];
+    return files.some(
+      (file, index) => file.layer === layer && this.#parts.workspace.handles.isOpen(files[index - 1]?.view ?? 0, ino),
+    );
   }
 
   /** One command after the other. */
@@ -325,6 +342,34 @@ export class Layers {
       return { id: target.id, name: target.name ?? '' };
     });
     return switched.then((layer) => ({ ...layer, sealed }));
+  }
+
+  /**
+   * Has `work` change what is stored under the tree while nothing else happens to it. Nothing is cached of these files
+   * afterwards, and the tree has these totals.
+   *
+   * @throws what committing and `work` throw
+   */
+  rewrite(
+    inos: readonly Ino[],
+    totals: { readonly usedBytes: number; readonly usedInodes: number },
+    work: () => Promise<void>,
+  ): Promise<void> {
+    return this.#alone(async () => {
+      const { store, workspace, snapshots, closeGate, openGate, invalidate, commit } = this.#parts;
+      await commit();
+      await closeGate();
+      try {
+        await commit();
+        await work();
+        await this.#reload();
+        workspace.becomes(placeOf(this.#layers, this.#working), inos, totals);
+        snapshots.clear();
+      } finally {
+        openGate();
+      }
+      await invalidate({ inodes: inos, names: () => store.namesOf(workspace.place, inos) });
+    });
   }
 
   async #move(target: LayerRecord, request: number): Promise<readonly ChangedInode[]> {

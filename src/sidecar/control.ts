@@ -9,7 +9,9 @@ import type { Negotiated } from '../fuse/init.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { Workspace } from '../vfs/workspace.ts';
+import type { Comparing } from './comparing.ts';
 import type { Health } from './health.ts';
+import type { Upkeep } from './upkeep.ts';
 
 /** The parts of a daemon that its control files tell of. */
 export interface ControlSources {
@@ -18,6 +20,8 @@ export interface ControlSources {
   readonly journal: Journal;
   readonly workspace: Workspace;
   readonly layers: Layers;
+  readonly comparing: Comparing;
+  readonly upkeep: Upkeep;
   readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
@@ -25,7 +29,7 @@ export interface ControlSources {
 
 /** `/.tarbox` of a running daemon. */
 export function controlPort(sources: ControlSources): ControlPort {
-  const { config, health, journal, workspace, layers, takeKernelPages, negotiated, startedMs } = sources;
+  const { config, health, journal, workspace, layers, upkeep, takeKernelPages, negotiated, startedMs } = sources;
   const files = controlFiles({
     version: () => ({
       tarbox: packageVersion,
@@ -40,6 +44,9 @@ export function controlPort(sources: ControlSources): ControlPort {
     }),
     config: () => effectiveConfig(config()),
     layers,
+    ...sources.comparing,
+    collectGarbage: (dry) => upkeep.collectGarbage(dry),
+    checkTree: (repair) => upkeep.checkTree(repair),
     totals: () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes }),
     flush: {
       takeKernelPages,

@@ -21,6 +21,7 @@ import type { Miss } from '../vfs/miss.ts';
 import type { Loads, Place } from '../vfs/store.ts';
 import { Workspace } from '../vfs/workspace.ts';
 import { whenAvailable } from './available.ts';
+import { type Comparing, comparing } from './comparing.ts';
 import { controlPort } from './control.ts';
 import { Health } from './health.ts';
 import { takeKernelPages } from './kernel-pages.ts';
@@ -30,6 +31,7 @@ import { localLogBytes } from './memory.ts';
 import { DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { Tenancy } from './tenancy.ts';
+import { Upkeep } from './upkeep.ts';
 
 const MAX_DATA_BYTES = 1024 * 1024;
 /** How old the figure of free disk space may be. */
@@ -59,6 +61,8 @@ export class Engine {
   #loads!: Loads;
   #loader!: Loader;
   #layering!: Layering;
+  #comparing!: Comparing;
+  #upkeep!: Upkeep;
   #session!: Session;
   #dispatcher: Dispatcher | undefined;
   #recovered: Recovered | undefined;
@@ -105,6 +109,21 @@ export class Engine {
       { intervalMs: config.commitIntervalMs, dirtyLimitBytes: config.dirtyLimitBytes },
     );
     this.#layering = this.#makeLayering();
+    this.#comparing = comparing({
+      store: this.#tenancy.store,
+      layers: this.#layering.layers,
+      workspace: this.#workspace,
+      now: () => this.#clock.now(),
+      takeKernelPages: () => this.#takeKernelPages(),
+      commit: () => this.#journal.sync(),
+    });
+    this.#upkeep = new Upkeep({
+      store: this.#tenancy.store,
+      workspace: this.#workspace,
+      layering: this.#layering,
+      journal: this.#journal,
+      loadsSettled: () => this.#loader.settled(),
+    });
     await whenAvailable(() => this.#layering.layers.load(this.#start.resume !== undefined));
     await this.#load({ kind: 'inodes', inos: [ROOT_INO] });
     await this.#measureSpace();
@@ -230,6 +249,8 @@ export class Engine {
           journal,
           workspace: this.#workspace,
           layers: this.#layering.layers,
+          comparing: this.#comparing,
+          upkeep: this.#upkeep,
           takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),
@@ -307,6 +328,7 @@ export class Engine {
   async stop(): Promise<void> {
     clearInterval(this.#freeTimer);
     this.#session?.stop();
+    this.#upkeep?.stop();
     try {
       await this.#journal?.stop();
     } finally {

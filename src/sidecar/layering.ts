@@ -24,6 +24,17 @@ export interface LayeringParts extends Omit<LayersParts, 'store' | 'snapshots' |
 }
 
 /**
+ * Waits while the database is away.
+ *
+ * @throws {FsError} for what storage refuses
+ */
+export function patiently<T>(work: () => Promise<T>): Promise<T> {
+  return whenAvailable(work).catch((problem: unknown) => {
+    throw problem instanceof StoreError ? refusal(problem) : problem;
+  });
+}
+
+/**
  * The same, but waiting while the database is away: a command whose fate isn't known can neither succeed nor fail. Other
  * failures are the FsErrors that commands fail with.
  */
@@ -31,9 +42,7 @@ function patient(store: LayerStore): LayerStore {
   const wait =
     <A extends unknown[], T>(call: (...args: A) => Promise<T>) =>
     (...args: A): Promise<T> =>
-      whenAvailable(() => call(...args)).catch((problem: unknown) => {
-        throw problem instanceof StoreError ? refusal(problem) : problem;
-      });
+      patiently(() => call(...args));
   return {
     layers: wait(store.layers),
     tags: wait(store.tags),
@@ -86,6 +95,11 @@ export class Layering {
     const snapshot = layer === undefined ? undefined : this.#snapshots.get(layer);
     if (layer === undefined || snapshot === undefined) return undefined;
     return { workspace: snapshot.workspace, view, inoBase: isSnapshot ? snapshotInoBase(layer) : 0 };
+  }
+
+  /** Resolves when every load into a frozen tree that runs now has ended, whichever way. */
+  loadsSettled(): Promise<void> {
+    return this.#snapshots.settled();
   }
 
   /** Loads into a frozen tree; undefined for the live one. */

@@ -63,12 +63,17 @@ function targetOf(path: string): string | undefined {
   }
 }
 
-/** Whether someone serves the mount: asked by another process, which may be left waiting. */
+/**
+ * Whether someone serves the mount: asked by another process, which may be left waiting. Of attributes the kernel may
+ * know enough by itself, of the space that is left it doesn't (fuse_statfs).
+ */
 async function answers(directory: string): Promise<boolean> {
-  const { exitCode, stderr, timedOut } = await execa('stat', ['-t', directory], {
+  const { exitCode, stderr, timedOut } = await execa('stat', ['-f', directory], {
     reject: false,
     timeout: 2000,
     killSignal: 'SIGKILL',
   });
+  // Whoever served it has just been killed, and the kernel is about to find that out (fuse_abort_conn).
+  if (stderr.includes('connection abort')) return answers(directory);
   return exitCode === 0 || timedOut || !stderr.includes('not connected');
 }

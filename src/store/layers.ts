@@ -8,14 +8,14 @@ import { viewOf } from './view.ts';
 const prepared = { prepare: true } as const;
 
 /** As `fence` of a commit; $1 is the tenant, $2 the epoch, $3 the commit's number. */
-const fenced = (set = '') => `fence AS (
+export const fenced = (set = '') => `fence AS (
   UPDATE tarbox.tenants SET commit_number = $3${set}
   WHERE tenant_id = $1 AND lease_epoch = $2 AND commit_number < $3 RETURNING tenant_id)`;
 
 /** The casts of this file give the numbers of these columns their names. */
 const layerId = (value: string | number): LayerId => Number(value) as LayerId;
 const inoOf = (value: string): Ino => Number(value) as Ino;
-const idList = (ids: readonly number[]): string => `{${ids.join()}}`;
+export const idList = (ids: readonly number[]): string => `{${ids.join()}}`;
 
 interface LayerRow {
   layer_id: string;
@@ -122,10 +122,17 @@ export async function isEmptyLayer(client: Client, lease: Lease, layer: LayerId)
 
 /** The newest row of the inode `c.ino` in a view. */
 const newestIn = (view: string): string => `(
-  SELECT layer_id, CASE WHEN deleted THEN NULL ELSE mode END AS mode FROM tarbox.inodes
+  SELECT layer_id, CASE WHEN deleted THEN NULL ELSE mode END AS mode, nlink, uid, gid, size, mtime, ctime
+  FROM tarbox.inodes
   WHERE tenant_id = $1 AND ino = c.ino AND ${view}::int8multirange @> layer_id ORDER BY layer_id DESC LIMIT 1)`;
+/** No two versions have the same of these: whatever changes, ctime does. */
+const VERSION = ['mode', 'nlink', 'uid', 'gid', 'size', 'mtime', 'ctime'];
+const versionOf = (row: string): string => `ROW(${VERSION.map((column) => `${row}.${column}`).join(', ')})`;
 
-/** Inodes with a row in the layers `between`, and with another newest one in the second view than in the first. */
+/**
+ * Inodes with a row in the layers `between`, and with another newest one in the second view than in the first. Where a
+ * layer was dropped, those that built on it have copies, which are no other version.
+ */
 const changedBetween = (between: string, from: string, to: string): string => `
   SELECT c.ino, b.mode AS before, a.mode AS after
   FROM (
@@ -133,7 +140,8 @@ const changedBetween = (between: string, from: string, to: string): string => `
     WHERE tenant_id = $1 AND layer_id > 0 AND layer_id = ANY (${between}::bigint[]) OFFSET 0) AS c
   LEFT JOIN LATERAL ${newestIn(from)} AS b ON true
   LEFT JOIN LATERAL ${newestIn(to)} AS a ON true
-  WHERE (a.layer_id IS DISTINCT FROM b.layer_id) AND (a.mode IS NOT NULL OR b.mode IS NOT NULL)`;
+  WHERE a.layer_id IS DISTINCT FROM b.layer_id AND (a.mode IS NOT NULL OR b.mode IS NOT NULL)
+    AND ${versionOf('a')} IS DISTINCT FROM ${versionOf('b')}`;
 
 interface ChangedRow {
   ino: string;
@@ -266,7 +274,7 @@ export async function loadNamesOf(
 }
 
 /** The tables whose rows belong to layers: what tells rows of a layer apart, and the rest. */
-const VERSIONED = [
+export const VERSIONED = [
   {
     table: 'inodes',
     key: ['ino'],
@@ -317,6 +325,10 @@ export function holdFiles(
   );
 }
 
+/** Whether a layer, or one of several, has a file that is deleted for good: then nothing needs its content there. */
+const deletedIn = (row: string, layers: string): string => `EXISTS (SELECT FROM tarbox.inodes d
+  WHERE d.tenant_id = $1 AND d.ino = ${row}.ino AND d.layer_id = ${layers} AND d.deleted)`;
+
 /** Copies what a child doesn't have itself to it, and removes the layer with its tags. */
 export function dropLayer(
   client: Client,
@@ -333,7 +345,8 @@ export function dropLayer(
       INSERT INTO tarbox.${table} (tenant_id, layer_id, ${columns})
       SELECT $1, heir.id, ${values} FROM fence, unnest($6::bigint[]) AS heir (id), tarbox.${table} o
       WHERE o.tenant_id = $1 AND o.layer_id = $4 AND o.layer_id > 0 AND NOT EXISTS (
-        SELECT FROM tarbox.${table} n WHERE ${sameKey(key, 'n', 'o')} AND n.layer_id = heir.id)),
+        SELECT FROM tarbox.${table} n WHERE ${sameKey(key, 'n', 'o')} AND n.layer_id = heir.id)
+      ${table === 'contents' ? `AND NOT ${deletedIn('o', 'heir.id')}` : ''}),
     ${table}_dropped AS (
       DELETE FROM tarbox.${table} t USING fence WHERE t.tenant_id = $1 AND t.layer_id = $4 AND t.layer_id > 0)`;
   });
@@ -348,7 +361,7 @@ export function dropLayer(
   );
 }
 
-/** Of each row the newest version in the run stays, as the last layer's. */
+/** Of each row the newest version in the run stays, as the last layer's; of files that are deleted in it, no content. */
 export function squashLayers(
   client: Client,
   lease: Lease,
@@ -358,8 +371,9 @@ export function squashLayers(
   parent: LayerId,
 ): Promise<void> {
   const parts = VERSIONED.map(({ table, key }) => {
-    const newer = `EXISTS (SELECT FROM tarbox.${table} n WHERE ${sameKey(key, 'n', 't')}
+    const superseded = `EXISTS (SELECT FROM tarbox.${table} n WHERE ${sameKey(key, 'n', 't')}
       AND n.layer_id > t.layer_id AND n.layer_id = ANY ($4::bigint[]))`;
+    const newer = table === 'contents' ? `(${superseded} OR ${deletedIn('t', 'ANY ($4::bigint[])')})` : superseded;
     const older = `t.tenant_id = $1 AND t.layer_id > 0 AND t.layer_id = ANY ($4::bigint[]) AND t.layer_id <> $5`;
     return `${table}_superseded AS (DELETE FROM tarbox.${table} t USING fence WHERE ${older} AND ${newer}),
     ${table}_kept AS (UPDATE tarbox.${table} t SET layer_id = $5 FROM fence WHERE ${older} AND NOT ${newer})`;

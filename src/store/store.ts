@@ -1,9 +1,11 @@
 import { Coder } from '../content/coder.ts';
-import type { LayerStore } from '../layers/port.ts';
+import type { CheckStore, GarbageStore, LayerStore, RepairStore, VersionStore } from '../layers/port.ts';
 import { type Commits, type Loads, type Place, StoreError } from '../vfs/store.ts';
+import { checkStore } from './checking.ts';
 import { loadChunks, putChunks } from './chunks.ts';
 import { commitBatch } from './commit.ts';
 import { type Client, Connection, type DatabaseOptions } from './connection.ts';
+import { garbageStore } from './garbage.ts';
 import {
   dropLayer,
   forgetMounted,
@@ -39,6 +41,7 @@ import {
 } from './loads.ts';
 import { migrate, readMigrations } from './migrate.ts';
 import { bytesOfBatch, DiskSpace } from './space.ts';
+import { atOneMoment } from './versions.ts';
 import { viewOf } from './view.ts';
 
 /** A tenant's storage, once its lease is taken. */
@@ -47,6 +50,9 @@ export interface TenantStore {
   loads(place: () => Pick<Place, 'ranges' | 'layer'>): Loads;
   readonly commits: Commits;
   readonly layers: LayerStore;
+  readonly garbage: GarbageStore;
+  readonly check: CheckStore & RepairStore;
+  readonly versions: VersionStore;
 }
 
 /** A database, its schema up to date. Close it when done. */
@@ -79,8 +85,11 @@ const PLANNING = {
  */
 const LAZY = { synchronous_commit: 'off', ...PLANNING };
 
+/** How long a comparison may hold its connection. */
+const COMPARE_TIMEOUT_MS = 600_000;
+
 /**
- * Connects, with `poolSize` connections (at least 4), and brings the schema up to date.
+ * Connects, with `poolSize` connections (at least 4) and one more while layers are compared, and brings the schema up to date.
  *
  * @throws {StoreError} `unavailable` when the database can't be reached, `refused` when it doesn't let us in, when its
  *   schema is newer than this program, or when it's older than PostgreSQL 14.
@@ -93,9 +102,12 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
   const reading = connections('read', Math.ceil((poolSize - 2) / 2), PLANNING);
   const storing = connections('chunks', Math.floor((poolSize - 2) / 2), LAZY);
   const committing = new Connection(options, 'commit', PLANNING);
+  // One of its own, made when someone compares: that may take long, and what is loaded for the tree must not wait for it.
+  const comparing = new Connection({ ...options, statementTimeoutMs: COMPARE_TIMEOUT_MS }, 'compare', PLANNING);
   const coder = new Coder();
   const reclaiming = new Connection(options, 'checkpoint');
-  const all = [control, ...reading, ...storing, committing, reclaiming];
+  const upkeep = new Connection(options, 'upkeep', PLANNING);
+  const all = [control, ...reading, ...storing, committing, comparing, reclaiming, upkeep];
   const close = async () => {
     await Promise.all(all.map((connection) => connection.close()));
     await coder.close();
@@ -113,7 +125,7 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
     renewLease: (lease, ttlMs) => renewLease(control, lease, ttlMs),
     leaseHolder: (lease) => leaseHolder(control, lease),
     releaseLease: (lease) => releaseLease(control, lease),
-    tenant: (lease) => tenantStore(lease, { coder, reading, storing, committing, space }),
+    tenant: (lease) => tenantStore(lease, { coder, reading, storing, committing, comparing, upkeep, space }),
     serverVersion: () =>
       control.run(async (client) => {
         const [row] = await client<{ server_version: string }[]>`SHOW server_version`;
@@ -148,11 +160,15 @@ interface TenantParts {
   readonly reading: readonly Connection[];
   readonly storing: readonly Connection[];
   readonly committing: Connection;
+  readonly comparing: Connection;
+  /** For collecting garbage and checking. */
+  readonly upkeep: Connection;
   /** Of the server's disk, where we can look after it. */
   readonly space: DiskSpace | undefined;
 }
 
-function tenantStore(lease: Lease, { coder, reading, storing, committing, space }: TenantParts): TenantStore {
+function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
+  const { coder, reading, storing, committing, comparing, upkeep, space } = parts;
   let changes = 0;
   const losses = () => [committing, ...storing].reduce((count, connection) => count + connection.losses, 0);
   /** The losses there were before the chunks were stored that the next commit may refer to. */
@@ -164,6 +180,7 @@ function tenantStore(lease: Lease, { coder, reading, storing, committing, space 
     const number = ++changes;
     return committing.run((client) => work(client, number));
   };
+  const garbage = garbageStore(lease, upkeep, change);
   return {
     loads: (place) => {
       const scope: Scope = {
@@ -202,9 +219,12 @@ function tenantStore(lease: Lease, { coder, reading, storing, committing, space 
             'unavailable',
             'the connection was lost after chunks were stored: they must be stored again',
           );
+        garbage.refersTo(batch);
         await change((client, number) => commitBatch(client, lease, batch, number));
       },
     },
+    garbage,
+    check: checkStore(lease, upkeep, coder, change),
     layers: {
       layers: () => read((client) => loadLayers(client, lease)),
       tags: () => read((client) => loadTags(client, lease)),
@@ -221,6 +241,10 @@ function tenantStore(lease: Lease, { coder, reading, storing, committing, space 
         change((client, number) => dropLayer(client, lease, number, command, parent, children)),
       squash: (command, run, parent) =>
         change((client, number) => squashLayers(client, lease, number, command, run, parent)),
+    },
+    versions: {
+      atOneMoment: (work) => comparing.run((client) => atOneMoment(client, lease, work)),
+      chunks: (hashes) => loadChunks(comparing, coder, lease.tenantId, hashes),
     },
   };
 }

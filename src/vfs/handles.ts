@@ -18,6 +18,13 @@ export class OpenHandles {
     else this.#counts.delete(key);
   }
 
+  /** Whether a handle on any view of the file may be open. */
+  isOpenAnywhere(ino: Ino): boolean {
+    if (this.uncounted || this.#counts.has(ino)) return true;
+    for (const key of this.#counts.keys()) if (typeof key === 'string' && key.endsWith(`/${ino}`)) return true;
+    return false;
+  }
+
   /** Whether a handle on that view of the file may be open. */
   isOpen(view: number, ino: Ino): boolean {
     return this.uncounted || this.#counts.has(keyOf(view, ino));

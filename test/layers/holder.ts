@@ -1,5 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
+import type { Written } from './commands.ts';
+import type { Look, LookOptions } from './look.ts';
 import type { Answer, Request, Requests } from './main.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
@@ -39,6 +41,7 @@ export class Holder {
       const request: Request = { call, args };
       this.#process.send(request, (problem) => problem !== null && reject(problem));
     });
+    if (answer.problem !== undefined) throw new Error(answer.problem);
     if (answer.result < 0) throw new HolderError(call, -answer.result);
     return answer;
   }
@@ -73,7 +76,7 @@ export class Holder {
     await this.#ask('chmod', handle, mode);
   }
 
-  async stat(handle: number): Promise<{ size: number; mode: number; nlink: number; ino: number }> {
+  async stat(handle: number): Promise<{ size: number; mode: number; nlink: number; ino: number; ctimeNs: string }> {
     return JSON.parse((await this.#ask('stat', handle)).text);
   }
 
@@ -111,6 +114,29 @@ export class Holder {
   /** Where the working directory is, as the kernel tells. */
   async cwd(): Promise<string> {
     return (await this.#ask('cwd')).text;
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return (await this.#ask('exists', path)).result === 1;
+  }
+
+  /** Runs a script in a directory; gives what it prints. Rejects when it fails. */
+  async shell(directory: string, script: string): Promise<string> {
+    return (await this.#ask('shell', directory, script)).text;
+  }
+
+  /** See `Commands.write`. */
+  async command(mount: string, file: string, command: string | object): Promise<Written> {
+    return JSON.parse((await this.#ask('command', mount, file, command)).text);
+  }
+
+  /** See `lookAtTree`. */
+  async look(root: string, options: LookOptions = {}): Promise<Look> {
+    return new Map(JSON.parse((await this.#ask('look', root, options)).text));
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0;
   }
 
   async end(): Promise<void> {

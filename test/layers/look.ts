@@ -9,6 +9,8 @@ export type Look = ReadonlyMap<string, string>;
 export interface LookOptions {
   /** Status changes count, too; a copy of a tree never has those of its source. */
   readonly ctime?: boolean;
+  /** Times don't count, nor the links of directories: for a tree that was made at another time on another file system. */
+  readonly likeness?: boolean;
   /** Names in the root that are left out. */
   readonly without?: readonly string[];
 }
@@ -105,7 +107,9 @@ function namesIn(system: Syscalls, path: string): { name: string; ino: number; t
 function describe(system: Syscalls, path: string, attributes: Attributes, options: LookOptions): string {
   const { mode, uid, gid, nlink, size, rdev, mtimeNs, ctimeNs } = attributes;
   const type = mode & fileType.mask;
-  const parts = [mode.toString(8), `${uid}:${gid}`, `links=${nlink}`, `mtime=${mtimeNs}`];
+  const parts = [mode.toString(8), `${uid}:${gid}`];
+  if (options.likeness !== true) parts.push(`links=${nlink}`, `mtime=${mtimeNs}`);
+  else if (type !== fileType.directory) parts.push(`links=${nlink}`);
   if (options.ctime === true) parts.push(`ctime=${ctimeNs}`);
   if (type === fileType.symlink) parts.push(`-> ${targetOf(system, path)}`);
   else if (type === fileType.regular) parts.push(`size=${size}`, contentOf(system, path, size));

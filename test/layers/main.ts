@@ -1,6 +1,10 @@
-import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { lstatSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { inspect } from 'node:util';
 import koffi from 'koffi';
 import { direntsOf, nativeCall, OPEN_FLAGS, SEEK, systemCalls } from '../model/syscalls.ts';
+import { Commands } from './commands.ts';
+import { type LookOptions, lookAtTree } from './look.ts';
 
 /** The process behind `Holder`: it answers each request with what the call gave. */
 
@@ -22,6 +26,10 @@ export interface Requests {
   readPath: [path: string];
   writePath: [path: string, text: string];
   cwd: [];
+  exists: [path: string];
+  shell: [directory: string, script: string];
+  command: [mount: string, file: string, command: string | object];
+  look: [root: string, options: LookOptions];
 }
 
 export interface Request {
@@ -29,10 +37,11 @@ export interface Request {
   readonly args: readonly unknown[];
 }
 
-/** The errno as a negative number, or what the call gave. */
+/** The errno as a negative number, or what the call gave; `problem` when it's neither. */
 export interface Answer {
   readonly result: number;
   readonly text: string;
+  readonly problem?: string;
 }
 
 type Calls = { readonly [C in keyof Requests]: (...args: Requests[C]) => number | string };
@@ -93,8 +102,8 @@ const calls: Calls = {
   stat: (handle) => {
     const found = system.stat(handle, true);
     if (typeof found === 'number') return found;
-    const { size, mode, nlink, ino } = found;
-    return JSON.stringify({ size, mode, nlink, ino });
+    const { size, mode, nlink, ino, ctimeNs } = found;
+    return JSON.stringify({ size, mode, nlink, ino, ctimeNs: String(ctimeNs) });
   },
   list: listFromStart,
   map: (handle, length) => {
@@ -115,6 +124,14 @@ const calls: Calls = {
     return 0;
   },
   cwd: () => readlinkSync('/proc/self/cwd'),
+  exists: (path) => (lstatSync(path, { throwIfNoEntry: false }) === undefined ? 0 : 1),
+  shell: (cwd, script) => {
+    const { status, stdout, stderr } = spawnSync('bash', ['-c', script], { cwd, encoding: 'utf8' });
+    if (status !== 0) throw new Error(`'${script}' ended with ${status}: ${stderr}`);
+    return stdout;
+  },
+  command: (mount, file, command) => JSON.stringify(new Commands(mount).write(file, command)),
+  look: (root, options) => JSON.stringify([...lookAtTree(root, options)]),
 };
 
 function answer({ call, args }: Request): Answer {
@@ -124,7 +141,7 @@ function answer({ call, args }: Request): Answer {
     return typeof given === 'number' ? { result: given, text: '' } : { result: 0, text: given };
   } catch (problem) {
     const { errno } = problem as NodeJS.ErrnoException; // node:fs throws system errors
-    if (errno === undefined) throw problem;
+    if (errno === undefined) return { result: 0, text: '', problem: inspect(problem) };
     return { result: errno, text: '' };
   }
 }

@@ -140,7 +140,7 @@ function open(context: Context, id: number): number {
 function putOpened(context: Context, at: number, id: number, flags: number): void {
   const mode = flags & O.ACCMODE;
   opened.fh = context.services.control.open(id, { write: mode !== O.RDONLY });
-  opened.openFlags = FOPEN.DIRECT_IO;
+  opened.openFlags = FOPEN.DIRECT_IO | (context.services.control.isStream(id) ? FOPEN.NONSEEKABLE : 0);
   writeOpen(context.reply, at, opened);
 }
 

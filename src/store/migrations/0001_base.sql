@@ -91,6 +91,7 @@ CREATE INDEX inodes_orphans ON tarbox.inodes (tenant_id, ino) WHERE nlink = 0;
 -- What a layer changed. For statements that say that ids are positive: a lookup by key must not mistake it for the way
 -- to go.
 CREATE INDEX inodes_layer ON tarbox.inodes (tenant_id, layer_id) WHERE layer_id > 0;
+CREATE INDEX inodes_whiteouts ON tarbox.inodes (tenant_id, layer_id) WHERE deleted;
 
 -- Files that a switch changed while the kernel may have them open: its number for the version before is an earlier view
 -- of the inode, which is the tree as of this layer. Only for the life of a mount.
@@ -118,6 +119,7 @@ CREATE TABLE tarbox.dentries (
 -- For listings only, which say that cookies are positive: a lookup by name must not mistake it for the way to go.
 CREATE INDEX dentries_listing ON tarbox.dentries (tenant_id, parent, cookie) WHERE cookie > 0;
 CREATE INDEX dentries_layer ON tarbox.dentries (tenant_id, layer_id) WHERE layer_id > 0;
+CREATE INDEX dentries_whiteouts ON tarbox.dentries (tenant_id, layer_id) WHERE ino IS NULL;
 -- The names of a file.
 CREATE INDEX dentries_ino ON tarbox.dentries (tenant_id, ino) WHERE ino > 0;
 
@@ -135,6 +137,7 @@ CREATE TABLE tarbox.contents (
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE tarbox.contents ALTER chunks SET STORAGE MAIN, ALTER inline SET STORAGE MAIN;
 CREATE INDEX contents_layer ON tarbox.contents (tenant_id, layer_id) WHERE layer_id > 0;
+CREATE INDEX contents_whiteouts ON tarbox.contents (tenant_id, layer_id) WHERE chunks = '';
 
 CREATE TABLE tarbox.chunks (
   tenant_id bigint NOT NULL,
@@ -146,5 +149,7 @@ CREATE TABLE tarbox.chunks (
   data bytea NOT NULL,
   PRIMARY KEY (tenant_id, hash)
 );
+-- What is made from a chunk.
+CREATE INDEX chunks_base ON tarbox.chunks (tenant_id, base_hash) WHERE base_hash IS NOT NULL;
 -- What is stored is compressed already or doesn't compress.
 ALTER TABLE tarbox.chunks ALTER hash SET STORAGE PLAIN, ALTER data SET STORAGE EXTERNAL;
