@@ -42,7 +42,7 @@ export class Session {
   readonly #header = outHeader.blank();
   readonly #writeHeader = outHeader.writer();
   #ended = false;
-  #onDrained: (() => void) | undefined;
+  #onDrained: (() => void)[] = [];
 
   constructor(device: Device, options: SessionOptions) {
     this.#device = device;
@@ -71,7 +71,7 @@ export class Session {
   /** Resolves when every request that waits now has been read and served, or parked. */
   drained(): Promise<void> {
     return new Promise((resolve) => {
-      this.#onDrained = resolve;
+      this.#onDrained.push(resolve);
     });
   }
 
@@ -103,8 +103,7 @@ export class Session {
         lastServed = now;
         if (now - started > TURN_MS) return false;
       } else if (length === -EAGAIN) {
-        this.#onDrained?.();
-        this.#onDrained = undefined;
+        if (this.#onDrained.length > 0) for (const resolve of this.#onDrained.splice(0)) resolve();
         if (now - lastServed > SPIN_MS) return true;
       } else if (length === -ENODEV) this.#ended = true;
       else if (length !== -EINTR && length !== -ENOENT)

@@ -195,7 +195,14 @@ export class Engine {
 
   /** What a request waits for is loaded when the database is there. */
   #load(miss: Miss, workspace = this.#workspace): Promise<void> {
+    if (miss.kind === 'releases') return this.#takeReleases();
     return whenAvailable(() => this.#layering.load(workspace, miss) ?? this.#loader.load(miss));
+  }
+
+  /** The kernel tells of what it lets go of among the requests, and has told of all when none waits. */
+  async #takeReleases(): Promise<void> {
+    if (this.#served !== undefined) await this.#session.drained();
+    this.#workspace.releasesTaken = true;
   }
 
   #makeSession(): void {

@@ -8,7 +8,7 @@ import { Layers, type LayersParts, type Stale } from '../layers/layers.ts';
 import type { LayerStore } from '../layers/port.ts';
 import { Snapshots } from '../layers/snapshots.ts';
 import type { TenantStore } from '../store/store.ts';
-import type { Miss } from '../vfs/miss.ts';
+import type { LoadMiss } from '../vfs/miss.ts';
 import { StoreError } from '../vfs/store.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import { whenAvailable } from './available.ts';
@@ -103,7 +103,7 @@ export class Layering {
   }
 
   /** Loads into a frozen tree; undefined for the live one. */
-  load(workspace: Workspace, miss: Miss): Promise<void> | undefined {
+  load(workspace: Workspace, miss: LoadMiss): Promise<void> | undefined {
     if (workspace === this.#live) return undefined;
     return this.#snapshots.loaderOf(workspace).load(miss);
   }

@@ -4,7 +4,7 @@ import { addStoredSegments, contentOf } from './content.ts';
 import { addStoredName, addStoredPage, type Dentry, directoryOf, orderedNames } from './directory.ts';
 import { CHUNK_BYTES } from './geometry.ts';
 import { type Inode, inodeFromImage, isDirectory, isRegular } from './inode.ts';
-import type { Miss } from './miss.ts';
+import type { LoadMiss } from './miss.ts';
 import type { ByteString, InodeImage, Loads } from './store.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -44,7 +44,7 @@ export class Loader {
    *
    * @throws {FsError} ESTALE for an inode that doesn't exist, EIO for damaged content; {StoreError}
    */
-  load(miss: Miss): Promise<void> {
+  load(miss: LoadMiss): Promise<void> {
     return this.#once(keyOf(miss), () => this.#load(miss));
   }
 
@@ -61,7 +61,7 @@ export class Loader {
     await Promise.allSettled([...this.#running.values()]);
   }
 
-  #load(miss: Miss): Promise<void> {
+  #load(miss: LoadMiss): Promise<void> {
     switch (miss.kind) {
       case 'inodes':
         return this.#loadInodes(miss.inos);
@@ -267,7 +267,7 @@ export class Loader {
   }
 }
 
-function keyOf(miss: Miss): string {
+function keyOf(miss: LoadMiss): string {
   switch (miss.kind) {
     case 'inodes':
       return `i${miss.inos.join()}`;

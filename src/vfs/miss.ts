@@ -7,6 +7,12 @@ import type { ByteString } from './store.ts';
  * Not an Error: it has no stack and never leaves the dispatcher.
  */
 export type Miss =
+  | LoadMiss
+  /** What the kernel has let go of and hasn't told of yet: the space of files without a name. */
+  | { readonly kind: 'releases' };
+
+/** What storage has. */
+export type LoadMiss =
   | { readonly kind: 'inodes'; readonly inos: readonly Ino[] }
   | { readonly kind: 'name'; readonly parent: Ino; readonly name: ByteString }
   | { readonly kind: 'directory'; readonly parent: Ino; readonly after: number }

@@ -53,6 +53,8 @@ export class Workspace {
   changed = new Set<Inode>();
   /** Files and directories without a name that the kernel may still refer to, and the bytes that each holds. */
   readonly orphans = new Map<Ino, number>();
+  /** Whether the kernel has told what it let go of since a file last lost its name. */
+  releasesTaken = true;
   readonly handles = new OpenHandles();
   /** Grows when this becomes another tree: what was being loaded of the one before means nothing here. */
   tree = 0;
@@ -221,13 +223,18 @@ export class Workspace {
     this.touch(inode);
   }
 
-  /** @throws {FsError} ENOSPC when the quota leaves no room for this many more. */
+  /**
+   * @throws {FsError} ENOSPC when the quota leaves no room for this many more; {Missing} when there may be some once the
+   *   kernel has told what it let go of: it takes a file away first, and tells later that nobody has it open.
+   */
   reserve(bytes: number, inodes: number): void {
     const { maxBytes, maxInodes } = this.limits;
-    if (maxBytes > 0 && bytes > 0 && this.usedBytes + bytes > maxBytes)
-      throw new FsError('ENOSPC', `the workspace's quota of ${maxBytes} bytes is used up`);
-    if (maxInodes > 0 && inodes > 0 && this.usedInodes + inodes > maxInodes)
-      throw new FsError('ENOSPC', `the workspace's quota of ${maxInodes} files is used up`);
+    const noBytes = maxBytes > 0 && bytes > 0 && this.usedBytes + bytes > maxBytes;
+    const noInodes = maxInodes > 0 && inodes > 0 && this.usedInodes + inodes > maxInodes;
+    if (!noBytes && !noInodes) return;
+    if (this.orphans.size > 0 && !this.releasesTaken) throw new Missing({ kind: 'releases' });
+    const full = noBytes ? `${maxBytes} bytes` : `${maxInodes} files`;
+    throw new FsError('ENOSPC', `the workspace's quota of ${full} is used up`);
   }
 
   /** What the files without a name take, which is in `usedBytes` and `usedInodes`, and in no total that is stored. */

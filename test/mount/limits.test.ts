@@ -110,13 +110,17 @@ suite(`a quota${unless}`, () => {
     // Neither what is there already nor a hole takes more space.
     await writeFile(at('half'), zeros(2048), { flag: 'r+' });
     await truncate(at('more'), 100 * MIB);
+    await expect(execa('fallocate', ['--length', '1MiB', at('more')])).resolves.toBeDefined();
+    await expect(execa('fallocate', ['--length', '101MiB', at('more')])).rejects.toThrow(/No space left/);
   });
 
   it('is free again once something is removed, and the same after a restart', async () => {
     await rm(at('rest'));
-    // The kernel tells that it lets go of the file when it comes to it.
-    await expect.poll(async () => (await df()).free, { timeout: 10_000 }).toBe(2 * MIB);
+    await writeFile(at('rest'), zeros(2048));
+    await rm(at('rest'));
     await writeFile(at('again'), zeros(1024));
+    // The kernel tells that it lets go of a file when it comes to it.
+    await expect.poll(async () => (await df()).free, { timeout: 10_000 }).toBe(MIB);
     const before = await df();
     await tarbox().restart();
     expect(await df()).toEqual(before);

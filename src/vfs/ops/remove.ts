@@ -37,7 +37,10 @@ export function rmdir(workspace: Workspace, parentIno: Ino, name: ByteString): I
  */
 export function dropLink(workspace: Workspace, inode: Inode): void {
   inode.nlink = isDirectory(inode) ? 0 : inode.nlink - 1;
-  if (inode.nlink === 0) workspace.orphans.set(inode.ino, inode.allocated);
+  if (inode.nlink === 0) {
+    workspace.orphans.set(inode.ino, inode.allocated);
+    workspace.releasesTaken = false;
+  }
   workspace.touchStatus(inode);
 }
 

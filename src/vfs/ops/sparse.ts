@@ -28,7 +28,7 @@ export interface Allocation {
  * fallocate(2): makes sure that the range can be written, or clears it. Space isn't set aside: what later writes
  * need is checked when they come.
  *
- * @throws {FsError} EFBIG; {Missing}
+ * @throws {FsError} EFBIG, ENOSPC; {Missing}
  */
 export function allocate(
   workspace: Workspace,
@@ -40,7 +40,10 @@ export function allocate(
 ): void {
   requireRegular(inode);
   const end = offset + length;
-  if (!allocation.keepSize) checkSize(workspace, end);
+  if (!allocation.keepSize) {
+    checkSize(workspace, end);
+    workspace.reserve(Math.max(0, end - inode.size), 0);
+  }
   if (allocation.zero) clearRange(workspace, inode, offset, Math.min(end, inode.size));
   if (!allocation.keepSize && end > inode.size) inode.size = end;
   dropPrivileges(inode, killsBits(caller));
