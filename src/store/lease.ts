@@ -72,6 +72,12 @@ async function makeTenant(client: Client, { tenant, root = ORDINARY_ROOT }: Leas
   );
 }
 
+/**
+ * More inode numbers than a daemon can have given out without their being stored. Its kernel may still know them, so who
+ * takes the tenant from another owner leaves them out.
+ */
+const LOST_INOS = 2 ** 20;
+
 interface Holder {
   readonly epoch: string;
   readonly owner: string | null;
@@ -98,6 +104,7 @@ async function takeFrom(client: Client, request: LeaseRequest, epoch: string): P
     `UPDATE tarbox.tenants
      SET lease_epoch = lease_epoch + 1, commit_number = 0, lease_owner = $2,
        lease_since = CASE WHEN lease_owner = $2 THEN lease_since ELSE lease_epoch + 1 END,
+       next_ino = CASE WHEN lease_owner <> $2 THEN next_ino + ${LOST_INOS} ELSE next_ino END,
        lease_expires = clock_timestamp() + $3 * interval '1 ms'
      WHERE name = $1 AND lease_epoch = $5
        AND (lease_owner IS NULL OR lease_owner IN ($2, $4) OR lease_expires < clock_timestamp())
