@@ -48,6 +48,8 @@ interface Waiter {
 const EARLY_INODES = 4000;
 /** Chunk bytes stored at a time; two such groups are on their way at once. */
 const GROUP_BYTES = 4 * 1024 * 1024;
+/** A commit that takes longer is told of. */
+const LATE_MS = 5000;
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 2000;
 
@@ -229,7 +231,11 @@ export class Journal {
     const sealing = this.#sealings.shift();
     const taken = takeChanges(workspace, sealing?.make());
     this.#inFlightBytes = taken.bytes;
+    const late = setTimeout(() => {
+      if (this.#state === 'ok') this.#setState('degraded', `a commit has not ended for ${LATE_MS / 1000} s`);
+    }, LATE_MS);
     const done = await this.#writeUntilDone(taken, sealing);
+    clearTimeout(late);
     if (!done) return;
     await this.#parts.loadsSettled();
     settleChanges(workspace, taken);
