@@ -1,7 +1,6 @@
 /** System calls that Node lacks, by way of koffi. The C library is loaded on the first call of `libc()`. */
 import koffi, { type KoffiFunc } from 'koffi';
 import { errnoName } from '../errno.ts';
-import { O } from './wire/flags.ts';
 
 /** A pointer as koffi takes it: a Buffer's bytes, an address, or null. */
 type Pointer = Buffer | bigint | null;
@@ -35,7 +34,6 @@ interface Libc {
   >;
   readonly munmap: KoffiFunc<(address: bigint, length: number) => number>;
   readonly ioctl: KoffiFunc<(fd: number, request: number, argument: Pointer) => number>;
-  readonly syncfs: KoffiFunc<(fd: number) => number>;
   readonly fcntl: KoffiFunc<(fd: number, command: number, argument: number) => number>;
 }
 
@@ -71,7 +69,6 @@ function load(): Libc {
     mmap: call('void *mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)'),
     munmap: call('int munmap(void *address, size_t length)'),
     ioctl: call('int ioctl(int fd, ulong request, void *argument)'),
-    syncfs: call('int syncfs(int fd)'),
     fcntl: call('int fcntl(int fd, int command, intptr_t argument)'),
   };
 }
@@ -81,32 +78,12 @@ export function closeHandle(fd: number): void {
   libc().close(fd);
 }
 
-/**
- * Opens a directory for `syncFileSystem`, on a worker thread: where it is a mount, whoever serves that must answer,
- * and may be what the caller has yet to start.
- *
- * @throws {Error} with the path and the errno's name.
- */
-export function openDirectory(path: string): Promise<number> {
-  return new Promise((done, fail) => {
-    libc().open.async(path, O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0, (error, fd) => {
-      if (fd >= 0 && !error) done(fd);
-      else fail(error ?? new Error(`cannot open ${path}: ${errnoName(lastErrno())}`));
-    });
-  });
-}
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 
-/**
- * Hands the kernel's dirty pages of a whole filesystem to whoever serves it, on a worker thread; resolves when they
- * are taken. Resolves with 0 or the errno.
- */
-export function syncFileSystem(fd: number): Promise<number> {
-  return new Promise((done, fail) => {
-    libc().syncfs.async(fd, (error, result) => {
-      if (error) fail(error);
-      else done(result < 0 ? lastErrno() : 0);
-    });
-  });
+/** Keeps a handle to this process: no program that it starts gets it. */
+export function keepHandle(fd: number): void {
+  libc().fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 const MFD_CLOEXEC = 1;

@@ -7,7 +7,7 @@ import type { SpaceReport } from '../fuse/context.ts';
 import { type Device, openDevice, unmount } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { type Negotiated, negotiate } from '../fuse/init.ts';
-import { mapSharedMemory } from '../fuse/libc.ts';
+import { keepHandle, mapSharedMemory } from '../fuse/libc.ts';
 import { packResend } from '../fuse/notify.ts';
 import { PAYLOAD, Session } from '../fuse/session.ts';
 import { traceReply, traceRequest } from '../fuse/trace.ts';
@@ -75,6 +75,7 @@ export class Engine {
     this.#log = log;
     this.#start = start;
     this.#tell = tell;
+    for (const handle of [DEVICE_HANDLE, LOG_HANDLE]) keepHandle(handle);
     this.#localLog = new LocalLog(mapSharedMemory(LOG_HANDLE, localLogBytes(config.dirtyLimitBytes)));
     this.#device = openDevice(DEVICE_HANDLE);
     this.#tenancy = new Tenancy(config, log, start, this.#health, (reason) => this.#journal?.lose(reason));

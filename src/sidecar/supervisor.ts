@@ -4,9 +4,10 @@ import type { Config } from '../config/config.ts';
 import { type Embedded, startEmbedded } from '../embedded/server.ts';
 import { mountFuse, mountOf, openFuseDevice, setReadAhead, unmount } from '../fuse/device.ts';
 import type { Negotiated } from '../fuse/init.ts';
-import { closeHandle, makeSharedMemory, openDirectory, syncFileSystem } from '../fuse/libc.ts';
+import { closeHandle, makeSharedMemory } from '../fuse/libc.ts';
 import type { Logger } from '../log.ts';
 import type { DatabaseOptions } from '../store/connection.ts';
+import { takeKernelPages } from './kernel-pages.ts';
 import { localLogBytes } from './memory.ts';
 import type { FromDaemon, StartMessage, ToDaemon } from './messages.ts';
 import { prepareMountPoint } from './mount-point.ts';
@@ -55,7 +56,6 @@ export class Supervisor {
   #exitCode = 0;
   #restarts: number[] = [];
   #syncTimer: NodeJS.Timeout | undefined;
-  #syncHandle = -1;
   #ended: (code: number) => void = () => {};
   /** Resolves to the exit code when everything has stopped. */
   readonly done: Promise<number>;
@@ -93,7 +93,8 @@ export class Supervisor {
     this.#memory = makeSharedMemory('tarbox-log', localLogBytes(this.#config.dirtyLimitBytes));
     if (this.#config.database.url === undefined) await this.#startDatabase();
     await this.#startDaemon();
-    await this.#startSyncing();
+    this.#goOn();
+    this.#startSyncing();
   }
 
   /** Starts the embedded server, and another one on its data whenever it ends. */
@@ -216,7 +217,6 @@ export class Supervisor {
       this.#negotiated = undefined;
     }
     await this.#startDaemon();
-    if (this.#syncHandle < 0) await this.#startSyncing();
   }
 
   #fail(): void {
@@ -228,23 +228,14 @@ export class Supervisor {
    * Pages that programs changed through shared mappings are in the kernel until something asks for them. Doing that
    * once an interval gives them the same bound on loss as every other change.
    */
-  async #startSyncing(): Promise<void> {
-    this.#syncHandle = await openDirectory(this.#config.mount);
-    if (this.#stopping !== undefined) this.#stopSyncing();
-    this.#goOn();
-    const tick = () => {
-      if (this.#syncHandle < 0) return;
-      void syncFileSystem(this.#syncHandle).finally(() => {
-        if (this.#syncHandle >= 0) this.#syncTimer = setTimeout(tick, this.#config.commitIntervalMs);
-      });
-    };
-    this.#syncTimer = setTimeout(tick, this.#config.commitIntervalMs);
-  }
-
-  #stopSyncing(): void {
-    clearTimeout(this.#syncTimer);
-    if (this.#syncHandle >= 0) closeHandle(this.#syncHandle);
-    this.#syncHandle = -1;
+  #startSyncing(): void {
+    if (this.#stopping !== undefined) return;
+    this.#syncTimer = setTimeout(() => {
+      // What the kernel can't write back now it will be asked for again.
+      void takeKernelPages(this.#config.mount)
+        .catch((problem: unknown) => this.#log.debug('sync-failed', { problem }))
+        .then(() => this.#startSyncing());
+    }, this.#config.commitIntervalMs);
   }
 
   /** Unmounts, has everything committed, and stops what was started. Safe to call at any time, and again. */
@@ -255,7 +246,7 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     const started = performance.now();
-    this.#stopSyncing();
+    clearTimeout(this.#syncTimer);
     if (this.#mounted) await this.#leaveMount();
     await this.#stopDaemon();
     await this.#starting;

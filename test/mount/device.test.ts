@@ -15,19 +15,12 @@ import {
   unmount,
 } from '../../src/fuse/device.ts';
 import { type Negotiated, negotiate } from '../../src/fuse/init.ts';
-import {
-  closeHandle,
-  lastErrno,
-  libc,
-  makeSharedMemory,
-  mapSharedMemory,
-  openDirectory,
-  syncFileSystem,
-} from '../../src/fuse/libc.ts';
+import { closeHandle, lastErrno, libc, makeSharedMemory, mapSharedMemory } from '../../src/fuse/libc.ts';
 import { packIncEpoch, packInvalEntry, packResend } from '../../src/fuse/notify.ts';
 import { traceReply, traceRequest } from '../../src/fuse/trace.ts';
 import { attrOut, inHeader, initIn, initOut, outHeader, statfsOut } from '../../src/fuse/wire/abi.ts';
 import { OPCODE, operationOf } from '../../src/fuse/wire/operations.ts';
+import { takeKernelPages } from '../../src/sidecar/kernel-pages.ts';
 
 const run = promisify(execFile);
 
@@ -269,13 +262,13 @@ describe.skipIf(missing)(`a mounted device${missing ? ` (skipped: this machine l
     expect(server.lines.some((line) => / again LOOKUP /.test(line))).toBe(true);
   });
 
-  it('syncs from another thread while it serves', async () => {
+  it('is asked for the pages that the kernel holds while it serves', async () => {
     start();
-    const handle = await openDirectory(directory);
-    expect(await syncFileSystem(handle)).toBe(0);
-    closeHandle(handle);
-    expect(await syncFileSystem(handle)).toBe(9);
-    await expect(openDirectory(join(directory, 'absent'))).rejects.toThrow('absent: ENOENT');
+    await takeKernelPages(directory);
+    await expect(takeKernelPages(join(directory, 'absent'))).rejects.toMatchObject({
+      code: 'EIO',
+      message: expect.stringContaining('No such file'),
+    });
   });
 
   it('ends a wait that times out, and takes the next', async () => {
