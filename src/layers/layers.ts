@@ -67,6 +67,8 @@ export class Layers {
   #lastSwitch: LastSwitch | undefined;
   /** What an earlier daemon has carried out, and may not have answered. */
   #lastCommand: Command | undefined;
+  /** Resolves when the kernel has been told of what an earlier daemon did. */
+  #told: Promise<unknown> = Promise.resolve();
 
   constructor(parts: LayersParts) {
     this.#parts = parts;
@@ -223,24 +225,36 @@ export class Layers {
     return turn;
   }
 
-  /** The same, unless an earlier daemon has done what this request asks for. */
+  /** The same, unless an earlier daemon has done what this request asks for: then it's answered at once. */
   #once(request: number, command: () => Promise<LayerRef>): Promise<LayerRef> {
-    return this.#alone(async () => {
-      const done = this.#lastCommand;
-      return done?.request === request ? { id: done.layer, name: done.name } : await command();
-    });
+    const done = this.#lastCommand;
+    if (done?.request !== request) return this.#alone(command);
+    return this.#told.then(() => ({ id: done.layer, name: done.name }));
   }
 
-  /** Has the kernel forget what an earlier daemon's last switch has changed, if that hasn't been done for certain. */
-  finishSwitch(): Promise<void> {
-    return this.#alone(async () => {
-      const { store, invalidate } = this.#parts;
-      const { from, to } = this.#lastSwitch ?? {};
-      // Had one of them gone since, another command had followed, and that one had waited.
-      if (from === undefined || to === undefined || !this.#layers.has(from) || !this.#layers.has(to)) return;
-      const places = [placeOf(this.#layers, from), placeOf(this.#layers, to)] as const;
-      await invalidate(this.#stale(await store.changed(...places, between(this.#layers, from, to)), ...places));
+  /**
+   * Goes on where an earlier daemon ended: has the kernel forget what that one's last switch has changed, if that hasn't
+   * been done for certain. `asked` resolves when all requests that it left have come again. No command begins before
+   * that: only one is remembered, so that one is answered before another takes its place, for a daemon after this one.
+   */
+  async resume(asked: Promise<void>): Promise<void> {
+    const told = this.#alone(() => this.#finishSwitch());
+    this.#told = told.catch(() => {}); // whoever called sees it
+    const answered = this.#alone(async () => {
+      await asked;
+      await new Promise(setImmediate); // the answer goes out in this turn
     });
+    await told;
+    await answered;
+  }
+
+  async #finishSwitch(): Promise<void> {
+    const { store, invalidate } = this.#parts;
+    const { from, to } = this.#lastSwitch ?? {};
+    // Had one of them gone since, another command had followed, and that one had waited.
+    if (from === undefined || to === undefined || !this.#layers.has(from) || !this.#layers.has(to)) return;
+    const places = [placeOf(this.#layers, from), placeOf(this.#layers, to)] as const;
+    await invalidate(this.#stale(await store.changed(...places, between(this.#layers, from, to)), ...places));
   }
 
   #stale(changed: readonly ChangedInode[], from: Place, to: Place): Stale {

@@ -298,12 +298,13 @@ export class Engine {
   /** Has the kernel ask again for what the last daemon left unanswered. */
   #resume({ replayed, whileServing }: Recovered): void {
     const message = Buffer.alloc(64);
-    const failed = this.#session.notify(message, packResend(message));
-    if (failed < 0) this.#log.warn('resend-failed', { errno: -failed });
+    const code = this.#session.notify(message, packResend(message));
+    if (code < 0) this.#log.warn('resend-failed', { errno: -code });
     this.#tell({ type: 'serving', replayed });
+    const failed = (problem: unknown) => this.#log.error('recovery-failed', { problem });
     // Before any command that comes again.
-    this.#layering.layers.finishSwitch().catch((problem: unknown) => this.#log.error('recovery-failed', { problem }));
-    whileServing().catch((problem: unknown) => this.#log.error('recovery-failed', { problem }));
+    this.#layering.layers.resume(this.#session.drained()).catch(failed);
+    whileServing().catch(failed);
   }
 
   /** Takes over what may change while the sidecar runs. */
