@@ -9,6 +9,9 @@ type Flow = 'pass' | 'stall' | 'mute' | { readonly answersOf: string };
 
 const NEVER = Number.POSITIVE_INFINITY;
 
+/** A moment on a wire: when something is about to be sent to the server, or an answer to be passed on. */
+export type Step = 'question' | 'answer';
+
 /** Tarbox's connections, by what they're for. */
 export type Purpose = 'lease' | 'read' | 'chunks' | 'commit';
 
@@ -22,6 +25,7 @@ export class Relay {
   readonly #wires = new Set<Wire>();
   readonly #flows = new Map<Purpose, Flow>();
   #cutAfterBytes = NEVER;
+  #strike: { readonly at: Step; left: number; readonly strike: () => void } | undefined;
 
   /** `target`: the directory of PostgreSQL's socket. */
   constructor(target: string) {
@@ -76,6 +80,30 @@ export class Relay {
     };
   }
 
+  /**
+   * Calls `strike` at the step of this kind that follows `count` others, from now on and on any connection. What was
+   * about to be passed on there is lost, with its connection.
+   */
+  strikeAfter(count: number, at: Step, strike: () => void): void {
+    this.#strike = { at, left: count, strike };
+  }
+
+  /** Whether what `strikeAfter` was asked for last is still to come; it won't, from now on. */
+  disarm(): boolean {
+    const isArmed = this.#strike !== undefined;
+    this.#strike = undefined;
+    return isArmed;
+  }
+
+  /** True when there's a strike now. */
+  #step(step: Step): boolean {
+    if (this.#strike?.at !== step || this.#strike.left-- > 0) return false;
+    const { strike } = this.#strike;
+    this.#strike = undefined;
+    strike();
+    return true;
+  }
+
   #connect(client: Socket, target: string): void {
     const server = createConnection(join(target, '.s.PGSQL.5432'));
     const wire = new Wire(
@@ -83,6 +111,7 @@ export class Relay {
       server,
       (purpose) => this.#flows.get(purpose) ?? 'pass',
       (bytes) => this.#count(bytes),
+      (step) => this.#step(step),
     );
     this.#wires.add(wire);
     server.once('close', () => this.#wires.delete(wire));
@@ -119,7 +148,13 @@ class Wire {
   #isPrepared = false;
   #isMuted = false;
 
-  constructor(client: Socket, server: Socket, flowOf: (purpose: Purpose) => Flow, isCutBy: (bytes: number) => boolean) {
+  constructor(
+    client: Socket,
+    server: Socket,
+    flowOf: (purpose: Purpose) => Flow,
+    isCutBy: (bytes: number) => boolean,
+    isStruckAt: (step: Step) => boolean,
+  ) {
     this.#client = client;
     this.#server = server;
     this.#flowOf = flowOf;
@@ -129,11 +164,13 @@ class Wire {
       const flow = this.#flow;
       this.#isMuted ||= this.#isPrepared;
       this.#isPrepared ||= typeof flow === 'object' && bytes.includes(flow.answersOf);
-      if (flow === 'stall') this.#toServer.push(bytes);
+      if (isStruckAt('question')) this.cut();
+      else if (flow === 'stall') this.#toServer.push(bytes);
       else if (!isCutBy(bytes.length)) server.write(bytes);
     });
     server.on('data', (bytes) => {
-      if (this.#flow === 'mute' || this.#isMuted) this.#toClient.push(bytes);
+      if (isStruckAt('answer')) this.cut();
+      else if (this.#flow === 'mute' || this.#isMuted) this.#toClient.push(bytes);
       else if (!this.#isOrphan) client.write(bytes);
     });
     client.on('error', () => {}); // 'close' follows

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { embeddedServer, eventually, TestServer, temporaryFolder } from '../support/postgres.ts';
-import { childrenOf, Tarbox } from '../support/tarbox.ts';
+import { childrenOf, isProgram, Tarbox } from '../support/tarbox.ts';
 import { Client } from './client.ts';
 import { Load } from './load.ts';
 import type { PlanOptions } from './plan.ts';
@@ -19,20 +19,23 @@ export class Scene {
   readonly #sidecars: Tarbox[] = [];
   readonly #clients: { remove(): Promise<void> }[] = [];
   readonly #cleanups: (() => Promise<unknown>)[] = [];
+  readonly #isLent: boolean;
 
-  private constructor(server: TestServer, relay: Relay, env: Environment) {
+  private constructor(server: TestServer, relay: Relay, env: Environment, isLent: boolean) {
     this.server = server;
     this.relay = relay;
+    this.#isLent = isLent;
     this.folder = temporaryFolder('tarbox-scene-');
     this.tarbox = this.sidecar(env);
   }
 
-  /** Starts the database; the sidecar is the caller's to start. */
-  static async open(env: Environment = {}): Promise<Scene> {
-    const server = await TestServer.start(embeddedServer);
+  /** Starts the database, unless one is lent, which is cleared; the sidecar is the caller's to start. */
+  static async open(env: Environment = {}, lent?: TestServer): Promise<Scene> {
+    await lent?.clear();
+    const server = lent ?? (await TestServer.start(embeddedServer));
     const relay = new Relay(server.options.socketDirectory);
     await relay.start();
-    return new Scene(server, relay, env);
+    return new Scene(server, relay, env, lent !== undefined);
   }
 
   /** For `DATABASE_URL`: the database itself, past the wire. */
@@ -69,7 +72,7 @@ export class Scene {
   /** The daemon that the supervisor runs now, whether it serves already or not. */
   get daemon(): number {
     const { supervisor } = this.tarbox.pids;
-    return childrenOf(supervisor).at(-1) ?? 0;
+    return childrenOf(supervisor).findLast((pid) => isProgram(pid, 'daemon.ts')) ?? 0;
   }
 
   /** kill -9 of the daemon. Resolves when another one is there, which may not serve yet. */
@@ -104,7 +107,7 @@ export class Scene {
       for (const sidecar of this.#sidecars) await sidecar.remove();
     } finally {
       await this.relay.remove();
-      await this.server.remove();
+      if (!this.#isLent) await this.server.remove();
       for (const cleanup of this.#cleanups) await cleanup();
       rmSync(this.folder, { recursive: true, force: true });
     }

@@ -1,10 +1,16 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
+import { ended } from '../support/tarbox.ts';
 import type { Written } from './commands.ts';
 import type { Look, LookOptions } from './look.ts';
 import type { Answer, Request, Requests } from './main.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
+
+/** How long a call may take: whoever waits longer is never answered. */
+const ANSWER_DEADLINE_MS = 60_000;
+/** How long a process may take to be gone when it's killed: in the kernel, it waits for whoever serves the mount. */
+const END_DEADLINE_MS = 10_000;
 
 /** A call of the holder's that failed. */
 export class HolderError extends Error {
@@ -36,11 +42,14 @@ export class Holder {
 
   /** @throws {HolderError} */
   async #ask<C extends keyof Requests>(call: C, ...args: Requests[C]): Promise<Answer> {
+    let timer: NodeJS.Timeout | undefined;
     const answer = await new Promise<Answer>((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       const request: Request = { call, args };
+      const late = `${call}(${JSON.stringify(args)}) is not answered after ${ANSWER_DEADLINE_MS / 1000} s`;
+      timer = setTimeout(() => reject(new Error(late)), ANSWER_DEADLINE_MS);
       this.#process.send(request, (problem) => problem !== null && reject(problem));
-    });
+    }).finally(() => clearTimeout(timer));
     if (answer.problem !== undefined) throw new Error(answer.problem);
     if (answer.result < 0) throw new HolderError(call, -answer.result);
     return answer;
@@ -139,10 +148,10 @@ export class Holder {
     return this.#process.pid ?? 0;
   }
 
+  /** Ends it at once. Resolves when it's gone; rejects when the kernel doesn't let it go. */
   async end(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
-    const exited = new Promise<void>((resolve) => this.#process.once('exit', () => resolve()));
     this.#process.kill('SIGKILL');
-    await exited;
+    await ended(this.pid, END_DEADLINE_MS);
   }
 }

@@ -105,6 +105,12 @@ export class TestServer {
     });
   }
 
+  /** As if it were new: it runs, and there's nothing of Tarbox in it. */
+  async clear(): Promise<void> {
+    if (this.#ended) await this.start();
+    await this.query('DROP SCHEMA IF EXISTS tarbox CASCADE');
+  }
+
   /** Ends it in good order. */
   async stop(): Promise<void> {
     await this.running.stop();

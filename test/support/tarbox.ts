@@ -1,10 +1,23 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, chmodSync, constants, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { mountOf, unmount } from '../../src/fuse/device.ts';
 
+const run = promisify(execFile);
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 const START_DEADLINE_MS = 90_000;
 const STOP_DEADLINE_MS = 60_000;
@@ -147,9 +160,14 @@ export class Tarbox {
   async stop(): Promise<void> {
     if (this.#process === undefined || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     this.#process.kill('SIGINT');
-    const timer = setTimeout(() => this.#killAll(), STOP_DEADLINE_MS);
-    const code = await this.exit();
-    clearTimeout(timer);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, fail) => {
+      timer = setTimeout(
+        () => fail(new Error(`tarbox has not ended ${STOP_DEADLINE_MS / 1000} s after SIGINT:\n${this.logText()}`)),
+        STOP_DEADLINE_MS,
+      );
+    });
+    const code = await Promise.race([this.exit(), late]).finally(() => clearTimeout(timer));
     if (code !== 0) throw new Error(`tarbox ended with ${code}:\n${this.logText()}`);
   }
 
@@ -160,17 +178,20 @@ export class Tarbox {
 
   /** kill -9 of everything at once: supervisor, daemon and database, as when a container is killed. */
   async killEverything(): Promise<void> {
-    this.#killAll();
+    for (const pid of this.#killAll()) await ended(pid);
     await this.exit();
-    for (const pid of [this.#daemon, ...(this.#postgres === undefined ? [] : [this.#postgres])]) await collected(pid);
+    if (this.#postgres !== undefined) await collected(this.#postgres);
   }
 
-  #killAll(): void {
+  /** Gives whom it has killed: supervisor, daemon and database. */
+  #killAll(): number[] {
     const supervisor = this.#process?.pid ?? 0;
     const children = this.#postgres === undefined ? [] : childrenOf(this.#postgres);
     // A daemon that doesn't serve yet is known to its supervisor alone.
-    for (const pid of [supervisor, ...childrenOf(supervisor), this.#daemon, this.#postgres ?? 0, ...children])
-      kill(pid);
+    const daemons = childrenOf(supervisor).filter((pid) => isProgram(pid, 'daemon.ts'));
+    const killed = [supervisor, ...daemons, this.#daemon, this.#postgres ?? 0].filter((pid) => pid !== 0);
+    for (const pid of [...killed, ...children]) kill(pid);
+    return killed;
   }
 
   /** Stops it, whatever state it's in, and leaves nothing behind. */
@@ -179,6 +200,7 @@ export class Tarbox {
       await this.stop();
     } finally {
       this.#killAll();
+      await abort(this.mount);
       if (mountOf(this.mount) !== undefined) await unmount(this.mount, { lazy: true });
       rmSync(this.#folder, { recursive: true, force: true });
     }
@@ -200,6 +222,24 @@ export async function startTarbox(options: TarboxOptions = {}): Promise<Tarbox> 
     throw problem;
   }
   return tarbox;
+}
+
+/**
+ * Ends the connection of a mount whose sidecar has been killed, for those that still wait there: whoever waits in the
+ * kernel can't be killed otherwise, if what serves the mount isn't gone (Documentation/filesystems/fuse).
+ */
+async function abort(mount: string): Promise<void> {
+  const connection = mountOf(mount)?.device.split(':')[1];
+  if (connection === undefined) return;
+  const folder = mkdtempSync(join(tmpdir(), 'tarbox-fusectl-'));
+  try {
+    await run('mount', ['-t', 'fusectl', 'none', folder]);
+    const file = join(folder, connection, 'abort');
+    if (existsSync(file)) writeFileSync(file, '1');
+  } finally {
+    await run('umount', [folder]).catch(() => {}); // it wasn't mounted
+    rmdirSync(folder);
+  }
 }
 
 function kill(pid: number): void {
@@ -234,9 +274,22 @@ async function collected(pid: number): Promise<void> {
   while (existsSync(`/proc/${pid}`) && performance.now() < deadline) await new Promise((done) => setTimeout(done, 10));
 }
 
+/** A process whose main thread has ended runs on with those that the kernel doesn't let go. */
 function isRunning(pid: number): boolean {
   try {
-    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    const isZombie = /^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return !isZombie || readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a process runs this program. */
+export function isProgram(pid: number, file: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      .split('\0')
+      .some((argument) => argument.endsWith(`/${file}`));
   } catch {
     return false;
   }
