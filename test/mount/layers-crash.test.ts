@@ -328,6 +328,49 @@ suite(`layers when something is killed or away${unless}`, () => {
       });
     });
 
+    it('killed at any step of a command has it carried out once', async () => {
+      // About as many as these commands take.
+      const MOST_STEPS = 12;
+      // A supervisor gives up on a daemon that dies ten times within a minute.
+      const KILLS_AT_MOST = 8;
+      for (const round of rounds(KILLS_AT_MOST / 2)) {
+        if (round > 0 && round % KILLS_AT_MOST === 0) await scene.tarbox.restart();
+        const seed = seedOf(round);
+        const random = new Random(seed);
+        const [one, two, three] = [`one-${seed}`, `two-${seed}`, `three-${seed}`];
+        const looks = new Map<string, Look>();
+        await done('layers/switch', 'base');
+        for (const name of [one, two, three]) {
+          await shell(`printf ${name} > file; mkdir ${name}; printf ${name} > ${name}/file`);
+          await checkpoint(name);
+          looks.set(name, await look());
+        }
+        await shell('printf uncommitted > uncommitted');
+        const before = await look();
+        const count = (await names()).length;
+        const [file, given, outcome, layers] = random.pick([
+          ['layers/new', { branch: true }, { layer: expect.stringMatching(/^checkpoint-/) }, count + 1],
+          ['layers/switch', one, { layer: one }, count + 1],
+          ['layers/drop', { layer: two, force: true }, { dropped: two }, count - 1],
+          ['layers/squash', { from: two, to: three, name: `run-${seed}` }, { layer: `run-${seed}` }, count - 1],
+        ] as const);
+        const at = random.pick(['question', 'answer'] as const);
+        const step = random.between(0, MOST_STEPS);
+        const what = `seed ${seed}: ${file}, killed at ${at} ${step}`;
+        const { daemon } = scene;
+        const lines = scene.tarbox.log.length;
+        scene.relay.strikeAfter(step, at, () => process.kill(daemon, 'SIGKILL'));
+        expect(await command(file, given), what).toMatchObject({ ok: true, ...outcome });
+        const isSpared = scene.relay.disarm();
+        if (!isSpared) await scene.tarbox.waitForLog('daemon-restarted', 30_000, lines);
+        expect(await names(), what).toHaveLength(layers);
+        await expectConsistent();
+        await expectLook(file === 'layers/switch' ? looks.get(one) : before, mount(), what);
+        for (const layer of await names())
+          if (looks.has(layer)) await expectLook(looks.get(layer), snapshot(layer), `${what}: ${layer}`);
+      }
+    });
+
     it('killed at any time amid commands carries each of them out once', async () => {
       for (const seed of rounds(1).map(seedOf)) {
         const random = new Random(seed);
