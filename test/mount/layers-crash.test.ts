@@ -414,6 +414,28 @@ suite(`layers when something is killed or away${unless}`, () => {
     looks.delete(layer);
   }
 
+  it('the sidecar, told to stop at any step of a switch, ends, and has switched or not', async () => {
+    await shell('printf one > file; mkdir one');
+    await checkpoint('one');
+    const switched = await look();
+    for (const seed of rounds(1).map(seedOf)) {
+      await done('layers/switch', 'base');
+      await shell(`printf two > file; mkdir two-${seed}`);
+      const before = await look();
+      const { supervisor } = scene.tarbox.pids;
+      scene.relay.strikeAfter(new Random(seed).between(0, 9), 'answer', () => process.kill(supervisor, 'SIGTERM'));
+      const answer = await command('layers/switch', 'one').catch((problem: HolderError) => problem);
+      if (scene.relay.disarm()) process.kill(supervisor, 'SIGTERM');
+      await scene.tarbox.stop();
+      await scene.tarbox.start();
+      await expectConsistent();
+      const found = await look();
+      const isSwitched = difference(switched, found) === undefined;
+      if (!('ok' in answer && answer.ok) && !isSwitched) await expectLook(before, mount(), `seed ${seed}`);
+      else await expectLook(switched, mount(), `seed ${seed}`);
+    }
+  });
+
   it('everything, killed amid commands, has every layer whose command returned', async () => {
     for (const seed of rounds(1).map(seedOf)) {
       const random = new Random(seed);
