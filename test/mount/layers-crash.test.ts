@@ -497,6 +497,27 @@ suite(`layers when something is killed or away${unless}`, () => {
       await expectConsistent();
     });
 
+    it('that is slow to switch has a file that is opened for writing meanwhile be that of the new tree', async () => {
+      for (const name of ['one', 'two']) {
+        await shell(`printf ${name} > file`);
+        await checkpoint(name);
+      }
+      // Its name is in the kernel's cache.
+      await holder.close(await holder.open(path('file')));
+      scene.relay.set('commit', 'stall');
+      const switching = command('layers/switch', 'one');
+      await eventually('the switch is sent', () => scene.relay.kept('commit') > 0 || undefined);
+      const opening = holder.open(path('file'));
+      opening.catch(() => {}); // seen below
+      await eventually('the file is being opened', () => waitsForMount(holder.pid) || undefined);
+      scene.relay.set('commit', 'pass');
+      expect(await switching).toMatchObject({ ok: true });
+      const handle = await opening;
+      expect(await holder.read(handle)).toBe('one');
+      await holder.write(handle, 'ONE');
+      expect(await text('file')).toBe('ONE');
+    });
+
     it('that goes away at any moment of a command has it carried out once', async () => {
       for (const seed of rounds(1).map(seedOf)) {
         const random = new Random(seed);

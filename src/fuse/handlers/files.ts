@@ -4,7 +4,7 @@ import { read, resize, write } from '../../vfs/ops/data.ts';
 import { allocate, copyRange, seek } from '../../vfs/ops/sparse.ts';
 import { dropPrivileges } from '../../vfs/permission.ts';
 import type { Workspace } from '../../vfs/workspace.ts';
-import { CONTROL_VIEW, type Context } from '../context.ts';
+import { CONTROL_VIEW, type Context, SNAPSHOT_VIEW } from '../context.ts';
 import { PARKED, PAYLOAD } from '../session.ts';
 import {
   copyFileRangeIn,
@@ -53,7 +53,9 @@ export function opensWithTruncation(context: Context): boolean {
 export function handleOpen(context: Context): number {
   const { flags, openFlags } = readOpen(context.request, ARGUMENT);
   const inode = context.workspace.inode(context.ino);
-  if (context.frozen !== undefined && (flags & O.ACCMODE) !== O.RDONLY) return -errno.EROFS;
+  // After ESTALE the kernel looks the path up again: what a switch has changed meanwhile has another number now.
+  if (context.frozen !== undefined && (flags & O.ACCMODE) !== O.RDONLY)
+    return context.view >= SNAPSHOT_VIEW ? -errno.EROFS : -errno.ESTALE;
   if ((flags & O.TRUNC) !== 0) truncateOnOpen(context.workspace, inode, openFlags);
   opened.openFlags = FOPEN.KEEP_CACHE;
   writeOpen(context.reply, PAYLOAD, opened);
