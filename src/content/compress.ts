@@ -1,4 +1,5 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { isNoise } from './noise.ts';
 
 /** How a chunk's bytes are stored. */
 export const codec = { raw: 0, zstd: 1 } as const;
@@ -31,6 +32,7 @@ export function encode(data: Uint8Array): Encoded {
 function sampleCompresses(data: Uint8Array): boolean {
   const start = (data.length - SAMPLE_BYTES) >>> 1;
   const sample = data.subarray(start, start + SAMPLE_BYTES);
+  if (isNoise(sample)) return false;
   return zstdCompressSync(sample, options).length < SAMPLE_BYTES * WORTH;
 }
 

@@ -5,6 +5,7 @@ import { batchOf, partsOf } from '../../src/content/batch.ts';
 import { Coder } from '../../src/content/coder.ts';
 import { codec, decode, encode } from '../../src/content/compress.ts';
 import { sha256 } from '../../src/content/hash.ts';
+import { isNoise } from '../../src/content/noise.ts';
 import { packChunks, unpackChunks } from '../../src/content/packed.ts';
 
 const CHUNK_BYTES = 128 * 1024;
@@ -40,6 +41,21 @@ describe('compression', () => {
     expect(encode(text(63)).codec).toBe(codec.raw);
     const mostlyNoise = Buffer.concat([randomBytes(8000), text(500)]);
     expect(encode(mostlyNoise).codec).toBe(codec.raw);
+  });
+
+  it('takes for noise only what zstd saves nothing of', () => {
+    const sample = 4096;
+    for (let round = 0; round < 50; round++) expect(isNoise(randomBytes(sample))).toBe(true);
+    const once = randomBytes(sample / 2);
+    const others: Readonly<Record<string, Uint8Array>> = {
+      text: text(sample),
+      zeros: Buffer.alloc(sample),
+      base64: Buffer.from(randomBytes(sample).toString('base64').slice(0, sample)),
+      'noise that comes twice': Buffer.concat([once, once]),
+      'every fourth byte the same': randomBytes(sample).map((byte, at) => (at % 4 === 0 ? 7 : byte)),
+      'numbers of two bytes': Buffer.from(Uint16Array.from({ length: sample / 2 }, (_, at) => 40_000 + at).buffer),
+    };
+    expect(Object.keys(others).filter((what) => isNoise(others[what] ?? Buffer.alloc(0)))).toEqual([]);
   });
 
   it('refuses a codec that it doesn’t know, and data that is damaged', () => {
