@@ -1,11 +1,21 @@
 import type { ByteString } from '../vfs/store.ts';
-import { type Batch, batchOf, partsOf } from './batch.ts';
+import { type Batch, partsOf } from './batch.ts';
 import { codec, decode, encode } from './compress.ts';
 import { sha256 } from './hash.ts';
 
-/** What the coder thread is asked for: raw chunks to hash and compress, or stored ones to restore and check. */
+/** Chunks in a piece of memory, each at its offset. */
+export interface Laid {
+  readonly memory: ArrayBuffer;
+  readonly offsets: readonly number[];
+  readonly lengths: readonly number[];
+}
+
+/**
+ * What the coder thread is asked for: raw chunks to hash and compress where they lie, or stored ones to restore and
+ * check.
+ */
 export type Job =
-  | { readonly kind: 'encode'; readonly raw: Batch }
+  | { readonly kind: 'encode'; readonly raw: Laid }
   | {
       readonly kind: 'decode';
       readonly stored: Batch;
@@ -15,9 +25,11 @@ export type Job =
 
 /** Each list is in the order of the job's chunks. */
 export type Done =
+  /** Each chunk now is at its offset in the memory as it's stored, in so many bytes. */
   | {
       readonly kind: 'encode';
-      readonly stored: Batch;
+      readonly memory: ArrayBuffer;
+      readonly lengths: readonly number[];
       readonly codecs: readonly number[];
       readonly hashes: readonly ByteString[];
     }
@@ -26,7 +38,7 @@ export type Done =
 
 /** The memory that a finished job can hand over. */
 export function memoryOf(done: Done): ArrayBuffer[] {
-  return done.kind === 'encode' ? [done.stored.bytes] : done.raw.filter((bytes) => bytes !== null);
+  return done.kind === 'encode' ? [done.memory] : done.raw.filter((bytes) => bytes !== null);
 }
 
 /** Does a job, synchronously. */
@@ -34,15 +46,19 @@ export function perform(job: Job): Done {
   return job.kind === 'encode' ? encodeAll(job.raw) : decodeAll(job.stored, job.codecs, job.hashes);
 }
 
-function encodeAll(raw: Batch): Done {
-  const chunks = partsOf(raw);
-  const encoded = chunks.map(encode);
-  return {
-    kind: 'encode',
-    stored: encoded.every((chunk) => chunk.codec === codec.raw) ? raw : batchOf(encoded.map((chunk) => chunk.data)),
-    codecs: encoded.map((chunk) => chunk.codec),
-    hashes: chunks.map(sha256),
-  };
+function encodeAll({ memory, offsets, lengths: rawLengths }: Laid): Done {
+  const lengths: number[] = [];
+  const codecs: number[] = [];
+  const hashes: ByteString[] = [];
+  for (const [index, offset] of offsets.entries()) {
+    const raw = new Uint8Array(memory, offset, rawLengths[index]);
+    hashes.push(sha256(raw));
+    const encoded = encode(raw);
+    if (encoded.codec !== codec.raw) raw.set(encoded.data);
+    lengths.push(encoded.data.length);
+    codecs.push(encoded.codec);
+  }
+  return { kind: 'encode', memory, lengths, codecs, hashes };
 }
 
 function decodeAll(stored: Batch, codecs: readonly number[], hashes: readonly ByteString[]): Done {

@@ -1,24 +1,22 @@
 import type { TenantId } from '../brand.ts';
-import type { Coder, EncodedChunk } from '../content/coder.ts';
+import type { Coder, EncodedChunk, LentChunk } from '../content/coder.ts';
+import { HASH_BYTES } from '../content/packed.ts';
 import { FsError } from '../errno.ts';
 import type { ByteString } from '../vfs/store.ts';
 import { isUniqueViolation } from './classify.ts';
 import type { Client, Connection } from './connection.ts';
-import { copyIn, copyOut, int2, int4, int8, type Value } from './copy.ts';
+import { copyMessages, copyOut, MESSAGE_HEAD_BYTES, putMessageHead } from './copy.ts';
 
 const COLUMNS = '(tenant_id, hash, codec, raw_size, data)';
+/** What a row of COLUMNS has before its data: the number of its fields, their lengths, and the other four. */
+const FRAME_BYTES = MESSAGE_HEAD_BYTES + 2 + (4 + 8) + (4 + HASH_BYTES) + (4 + 2) + (4 + 4) + 4;
 
 function hashList(hashes: readonly ByteString[]): string {
   return `'{${hashes.map((hash) => `"\\\\x${Buffer.from(hash, 'latin1').toString('hex')}"`).join()}}'::bytea[]`;
 }
 
-/** A chunk to store: hashed, compressed where that helps, and the size that it has without. */
-interface NewChunk extends EncodedChunk {
-  readonly rawBytes: number;
-}
-
 /** The chunks among these that aren't stored yet. */
-async function absent(client: Client, tenant: TenantId, chunks: readonly NewChunk[]): Promise<NewChunk[]> {
+async function absent(client: Client, tenant: TenantId, chunks: readonly LentChunk[]): Promise<LentChunk[]> {
   const hashes = Buffer.concat(chunks.map(({ hash }) => Buffer.from(hash, 'latin1')));
   const rows = await client.unsafe<{ n: number }[]>(
     // A scalar subquery: a NOT EXISTS planned while the table is empty would read all of it for each hash.
@@ -38,35 +36,47 @@ export async function putChunks(
   tenant: TenantId,
   raw: readonly Uint8Array[],
 ): Promise<ByteString[]> {
-  const sizes = raw.map(({ length }) => length);
-  const encoded = await coder.encode(raw);
-  const distinct = new Map<ByteString, NewChunk>();
-  for (const [index, chunk] of encoded.entries()) distinct.set(chunk.hash, { ...chunk, rawBytes: sizes[index] ?? 0 });
-  await storeAbsent(connection, tenant, [...distinct.values()]);
-  return encoded.map(({ hash }) => hash);
+  const { chunks, giveBack } = await coder.encode(raw, FRAME_BYTES);
+  try {
+    const distinct = new Map(chunks.map((chunk) => [chunk.hash, chunk]));
+    await storeAbsent(connection, tenant, [...distinct.values()]);
+  } finally {
+    giveBack();
+  }
+  return chunks.map(({ hash }) => hash);
 }
 
-async function storeAbsent(connection: Connection, tenant: TenantId, chunks: readonly NewChunk[]): Promise<void> {
+async function storeAbsent(connection: Connection, tenant: TenantId, chunks: readonly LentChunk[]): Promise<void> {
   const missing = await connection.run((client) => absent(client, tenant, chunks));
   if (missing.length === 0) return;
   // Two that store the same chunks wait for each other's keys; in one order they can't deadlock.
   missing.sort((a, b) => (a.hash < b.hash ? -1 : 1));
-  const rows = missing.map((chunk) => rowOf(tenant, chunk));
+  const rows = missing.map((chunk) => framed(tenant, chunk));
+  const statement = `COPY tarbox.chunks ${COLUMNS} FROM STDIN (FORMAT binary)`;
   try {
-    await connection.run((client) => copyIn(client, `COPY tarbox.chunks ${COLUMNS} FROM STDIN (FORMAT binary)`, rows));
+    await connection.run((client) => copyMessages(client, statement, rows));
   } catch (problem) {
     if (!isUniqueViolation(problem)) throw problem;
     await connection.run((client) => merge(client, rows));
   }
 }
 
-function rowOf(tenant: TenantId, { hash, codec, data, rawBytes }: NewChunk): readonly Value[] {
-  return [int8(tenant), Buffer.from(hash, 'latin1'), int2(codec), int4(rawBytes), data];
+/** The chunk's row of COLUMNS in COPY's binary format, as a message, in the memory that the chunk was lent with. */
+function framed(tenant: TenantId, { framed: message, hash, codec, data, rawBytes }: LentChunk): Buffer {
+  let at = message.writeInt16BE(5, MESSAGE_HEAD_BYTES); // so many fields, each with its length before it
+  at = message.writeBigInt64BE(BigInt(tenant), message.writeInt32BE(8, at));
+  at = message.writeInt32BE(HASH_BYTES, at);
+  at += message.write(hash, at, 'latin1');
+  at = message.writeInt16BE(codec, message.writeInt32BE(2, at));
+  at = message.writeInt32BE(rawBytes, message.writeInt32BE(4, at));
+  message.writeInt32BE(data.length, at);
+  putMessageHead(message);
+  return message;
 }
 
-async function merge(client: Client, rows: readonly (readonly Value[])[]): Promise<void> {
+async function merge(client: Client, rows: readonly Buffer[]): Promise<void> {
   await client.unsafe(`CREATE TEMPORARY TABLE incoming (LIKE tarbox.chunks)`);
-  await copyIn(client, `COPY incoming ${COLUMNS} FROM STDIN (FORMAT binary)`, rows);
+  await copyMessages(client, `COPY incoming ${COLUMNS} FROM STDIN (FORMAT binary)`, rows);
   await client.unsafe(`INSERT INTO tarbox.chunks SELECT * FROM incoming ON CONFLICT DO NOTHING`);
   await client.unsafe('DROP TABLE incoming');
 }

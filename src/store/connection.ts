@@ -3,6 +3,7 @@ import { StoreError } from '../vfs/store.ts';
 import { type Target, targetOfUrl } from './address.ts';
 import { classify, isUniqueViolation } from './classify.ts';
 import { openSocket } from './socket.ts';
+import type { Wire } from './wire.ts';
 
 /** Where the database is. */
 export type DatabaseOptions = {
@@ -18,6 +19,14 @@ export type Client = postgres.Sql;
 interface Link {
   readonly client: Client;
   readonly abandon: () => void;
+}
+
+/** Of each client that has an unencrypted connection: the present one's. */
+const wires = new WeakMap<Client, Wire>();
+
+/** The way past the client library, where there is one: undefined for an encrypted connection, and before it's made. */
+export function wireOf(client: Client): Wire | undefined {
+  return wires.get(client);
 }
 
 const STATEMENT_TIMEOUT_MS = 60_000;
@@ -100,7 +109,11 @@ export class Connection {
       // For the library's messages only: its socket comes from us.
       host: addresses[0]?.host ?? '',
       port: addresses[0]?.port ?? 0,
-      socket: () => openSocket(addresses, this.#options.connectTimeoutMs, abort.signal),
+      socket: async () => {
+        const socket = await openSocket(addresses, this.#options.connectTimeoutMs, target.ssl !== false, abort.signal);
+        if (socket.wire !== undefined) wires.set(client, socket.wire);
+        return socket;
+      },
       ssl: target.ssl,
       // Of several servers one takes writes, and others may lag behind what it told.
       ...(addresses.length > 1 ? { target_session_attrs: 'primary' as const } : {}),

@@ -1,8 +1,10 @@
 import { Readable, Writable } from 'node:stream';
-import type { Client } from './connection.ts';
+import { type Client, wireOf } from './connection.ts';
+import { CopyRows, SIGNATURE } from './copy-rows.ts';
+import type { Wire } from './wire.ts';
 
-/** COPY's binary format (PostgreSQL manual, COPY, File Formats). */
-const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
+/** No flags, no extension. */
+const HEADER = Buffer.concat([SIGNATURE, Buffer.alloc(8)]);
 const TRAILER = Buffer.from([0xff, 0xff]);
 
 /** Bytes gathered before they're handed to the socket. */
@@ -33,7 +35,40 @@ function copyQuery(client: Client, statement: string): CopyQuery {
  *
  * @throws what the server or the connection says, also about rows already sent; the client must not be used again then.
  */
-export async function copyIn(client: Client, statement: string, rows: Iterable<readonly Value[]>): Promise<void> {
+export function copyIn(client: Client, statement: string, rows: Iterable<readonly Value[]>): Promise<void> {
+  return copyFrom(client, statement, (stream) => sendAll(stream, rows));
+}
+
+/** What comes before the row in each message of `copyMessages`: CopyData's type and length, see `putMessageHead`. */
+export const MESSAGE_HEAD_BYTES = 5;
+
+/** Makes a message of a row that has room before it. */
+export function putMessageHead(message: Buffer): void {
+  message.write('d', 0, 'latin1');
+  message.writeInt32BE(message.length - 1, 1);
+}
+
+/**
+ * As `copyIn`, with rows that are messages already, and aren't copied on their way: they mustn't change until this
+ * resolves, or after an error until the client was given up.
+ *
+ * @throws as `copyIn`
+ */
+export function copyMessages(client: Client, statement: string, messages: readonly Buffer[]): Promise<void> {
+  return copyFrom(client, statement, async (stream) => {
+    await send(stream, HEADER);
+    const wire = wireOf(client);
+    if (wire !== undefined) await wire.send(messages);
+    else for (const message of messages) await send(stream, message.subarray(MESSAGE_HEAD_BYTES));
+    await send(stream, TRAILER);
+  });
+}
+
+async function copyFrom(
+  client: Client,
+  statement: string,
+  sendRows: (stream: Writable) => Promise<void>,
+): Promise<void> {
   const query = copyQuery(client, statement);
   const started = Promise.withResolvers<Writable>();
   const ended = Promise.withResolvers<never>();
@@ -47,14 +82,16 @@ export async function copyIn(client: Client, statement: string, rows: Iterable<r
   const stream = await Promise.race([started.promise, done.promise]);
   if (stream === undefined) throw new Error('the statement was not a COPY FROM');
   stream.on('error', query.reject);
-  await Promise.race([sendAll(stream, rows), ended.promise]);
+  const sent = sendRows(stream);
+  sent.catch(() => {}); // seen here, unless the server has spoken first
+  await Promise.race([sent, ended.promise]);
   stream.end();
   await done.promise;
 }
 
 async function sendAll(stream: Writable, rows: Iterable<readonly Value[]>): Promise<void> {
-  let parts: Uint8Array[] = [SIGNATURE];
-  let bytes = SIGNATURE.length;
+  let parts: Uint8Array[] = [HEADER];
+  let bytes = HEADER.length;
   for (const row of rows) {
     bytes += putRow(parts, row);
     if (bytes < WRITE_BYTES) continue;
@@ -88,49 +125,39 @@ function putRow(parts: Uint8Array[], row: readonly Value[]): number {
 }
 
 /**
- * All rows of a COPY … TO STDOUT (FORMAT binary). It's always read to its end: breaking it off would leave the
- * connection unusable.
+ * All rows of a COPY … TO STDOUT (FORMAT binary), each value longer than a few bytes in memory of its own. It's always
+ * read to its end: breaking it off would leave the connection unusable.
  *
  * @throws what the server or the connection says; {Error} when what comes isn't the binary format.
  */
 export async function copyOut(client: Client, statement: string): Promise<(Buffer | null)[][]> {
-  const parts: Buffer[] = [];
-  await new Promise<void>((resolve, reject) => {
-    const query = copyQuery(client, statement);
-    query.resolve = (value) => (value instanceof Readable ? takeAll(value, parts) : resolve());
+  const rows = new CopyRows();
+  const query = copyQuery(client, statement);
+  const ended = new Promise<void>((resolve, reject) => {
+    query.resolve = (value) => {
+      if (!(value instanceof Readable)) resolve();
+      else takeAll(value, rows, wireOf(client));
+    };
     query.reject = reject;
-    query.execute();
   });
-  return parseRows(Buffer.concat(parts));
+  query.execute();
+  try {
+    await ended;
+  } finally {
+    wireOf(client)?.divert(undefined);
+  }
+  return rows.rows();
 }
 
-/** Diverts what the library puts into the stream, so that it never holds the socket up. */
-function takeAll(stream: Readable, parts: Buffer[]): void {
+/** Diverts what comes, so that the library never holds the socket up. */
+function takeAll(stream: Readable, rows: CopyRows, wire: Wire | undefined): void {
   stream.on('error', () => {}); // the query's reject tells
+  // What came along with the start of it went to the library, which has it first.
   stream.push = (part: Buffer | null) => {
-    if (part !== null) parts.push(part);
+    if (part !== null) rows.take(part);
     return true;
   };
-}
-
-export function parseRows(bytes: Buffer): (Buffer | null)[][] {
-  if (!bytes.subarray(0, 11).equals(SIGNATURE.subarray(0, 11)))
-    throw new Error('COPY did not answer in its binary format');
-  const rows: (Buffer | null)[][] = [];
-  let at = 19 + bytes.readInt32BE(15);
-  for (;;) {
-    const fields = bytes.readInt16BE(at);
-    at += 2;
-    if (fields < 0) return rows;
-    const row: (Buffer | null)[] = [];
-    for (let field = 0; field < fields; field++) {
-      const length = bytes.readInt32BE(at);
-      at += 4;
-      row.push(length < 0 ? null : bytes.subarray(at, at + length));
-      if (length > 0) at += length;
-    }
-    rows.push(row);
-  }
+  wire?.divert((part) => rows.take(part));
 }
 
 /** Binary forms of numbers, as COPY wants them. */
@@ -143,11 +170,5 @@ export function int8(value: number): Buffer {
 export function int4(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(4);
   bytes.writeInt32BE(value);
-  return bytes;
-}
-
-export function int2(value: number): Buffer {
-  const bytes = Buffer.allocUnsafe(2);
-  bytes.writeInt16BE(value);
   return bytes;
 }

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { describeOnEach, eventually, useServer } from '../support/postgres.ts';
+import { batchOf, inodeRow } from './rows.ts';
 import { newTenant, takeTenant } from './tenant.ts';
 
 const CHUNK_BYTES = 128 * 1024;
@@ -87,7 +88,9 @@ describeOnEach((kind) => {
 
   it('stores the rest when another stores some of it between the question and the answer', async () => {
     const tenant = await newTenant(server().options);
-    const chunks = Array.from({ length: 10 }, (_, index) => textOf(2000, `in between ${index}`));
+    const chunks = Array.from({ length: 10 }, (_, index) =>
+      index % 2 === 0 ? textOf(2000, `in between ${index}`) : randomBytes(CHUNK_BYTES),
+    );
     const other = await takeTenant(server().options, tenant.name, 'a test');
     // The other one's chunk is in the table, and not yet committed, while ours are asked about.
     await server().query(`CREATE OR REPLACE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS
@@ -103,14 +106,16 @@ describeOnEach((kind) => {
         return rows.length > 0 ? true : undefined;
       });
     await waiting('PgSleep');
-    const theirs = other.commits.putChunks(chunks.slice(3, 4));
+    const theirs = tenant.commits.putChunks(chunks.slice(3, 4));
     await waiting('advisory');
-    const ours = tenant.commits.putChunks(chunks);
+    const ours = other.commits.putChunks(chunks);
     await waiting('transactionid');
     await server().query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`);
     expect(await locked).toBe('ended');
     expect(await theirs).toEqual([hashOf(chunks[3] ?? Buffer.alloc(0))]);
     expect(await ours).toEqual(chunks.map(hashOf));
+    // The refusal cost no connection, after whose loss the chunks would have to be stored again.
+    await other.commits.commit(batchOf({ inodes: [inodeRow(1)] }));
     await server().query('DROP TRIGGER hold ON tarbox.chunks');
     expect(await storedRows(tenant.lease.tenantId)).toHaveLength(10);
   });

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { batchOf, partsOf } from '../../src/content/batch.ts';
-import { Coder } from '../../src/content/coder.ts';
+import { Coder, type EncodedChunk } from '../../src/content/coder.ts';
 import { codec, decode, encode } from '../../src/content/compress.ts';
 import { sha256 } from '../../src/content/hash.ts';
 import { isNoise } from '../../src/content/noise.ts';
@@ -122,6 +122,14 @@ describe('the coder', () => {
     return coder;
   }
 
+  /** Copies of encoded chunks, whose memory was given back. */
+  async function encodedBy(coder: Coder, raw: readonly Uint8Array[]): Promise<EncodedChunk[]> {
+    const { chunks, giveBack } = await coder.encode(raw);
+    const copies = chunks.map(({ hash, codec, data }) => ({ hash, codec, data: Buffer.from(data) }));
+    giveBack();
+    return copies;
+  }
+
   /** Few bytes, which it does at once, and many, which it hands to its thread. */
   const sets: readonly [what: string, chunks: readonly Buffer[]][] = [
     ['a few bytes', [text(100), randomBytes(50), Buffer.from([0])]],
@@ -131,7 +139,7 @@ describe('the coder', () => {
 
   it.each(sets)('hashes, compresses and restores %s', async (_, chunks) => {
     const coder = newCoder();
-    const encoded = await coder.encode(chunks);
+    const encoded = await encodedBy(coder, chunks);
     expect(encoded.map(({ hash }) => hash)).toEqual(chunks.map(hashOf));
     const raw = await coder.decode(encoded);
     expect(raw.map((data, index) => data?.equals(chunks[index] ?? Buffer.alloc(0)))).toEqual(chunks.map(() => true));
@@ -140,7 +148,7 @@ describe('the coder', () => {
   it('answers each of many calls at once with its own', async () => {
     const coder = newCoder();
     const calls = Array.from({ length: 20 }, (_, index) => Buffer.alloc(index % 2 === 0 ? 50_000 : 500, index + 1));
-    const encoded = await Promise.all(calls.map((data) => coder.encode([data])));
+    const encoded = await Promise.all(calls.map((data) => encodedBy(coder, [data])));
     expect(encoded.map((list) => list[0]?.hash)).toEqual(calls.map(hashOf));
     const restored = await Promise.all(encoded.map((list) => coder.decode(list)));
     expect(restored.map(([data], index) => data?.equals(calls[index] ?? Buffer.alloc(0)))).toEqual(
@@ -148,11 +156,51 @@ describe('the coder', () => {
     );
   });
 
+  it.each([100, CHUNK_BYTES])(
+    'leaves room before each of the chunks, of %d bytes, and lends it with them',
+    async (size) => {
+      const coder = newCoder();
+      const { chunks, giveBack } = await coder.encode([text(size), randomBytes(size), text(size)], 7);
+      for (const { framed } of chunks) framed.fill('x', 0, 7);
+      expect(chunks.map(({ framed }) => framed.toString('latin1', 0, 7))).toEqual(Array(3).fill('xxxxxxx'));
+      for (const { framed, data } of chunks) expect(framed.subarray(7).equals(data)).toBe(true);
+      expect(chunks.map(({ rawBytes }) => rawBytes)).toEqual([size, size, size]);
+      expect((await coder.decode(chunks)).every((raw) => raw?.length === size)).toBe(true);
+      giveBack();
+    },
+  );
+
+  it('has no call write over what it has lent for another', async () => {
+    const coder = newCoder();
+    const calls = Array.from({ length: 12 }, (_, index) => [randomBytes(100_000), text(50_000 + index)]);
+    const all = calls.map(async (raw) => {
+      const { chunks, giveBack } = await coder.encode(raw);
+      await new Promise(setImmediate);
+      const intact = (await coder.decode(chunks)).every((data, index) => data?.equals(raw[index] ?? Buffer.alloc(0)));
+      giveBack();
+      return intact;
+    });
+    expect(await Promise.all(all)).toEqual(calls.map(() => true));
+  });
+
+  it('takes more than it lends memory for', async () => {
+    const coder = newCoder();
+    const chunks = Array.from({ length: 50 }, () => randomBytes(CHUNK_BYTES));
+    for (let round = 0; round < 3; round++)
+      expect((await encodedBy(coder, chunks)).map(({ hash }) => hash)).toEqual(chunks.map(hashOf));
+  });
+
+  it('gives chunks back in memory of their own', async () => {
+    const coder = newCoder();
+    const encoded = await encodedBy(coder, [text(1000), randomBytes(1000), randomBytes(CHUNK_BYTES), Buffer.from([1])]);
+    for (const data of await coder.decode(encoded)) expect(data?.buffer.byteLength).toBe(data?.length);
+  });
+
   it('has copied what it’s given before it returns', async () => {
     const coder = newCoder();
     for (const size of [1000, CHUNK_BYTES]) {
       const data = text(size);
-      const encoding = coder.encode([data]);
+      const encoding = encodedBy(coder, [data]);
       data.fill(0);
       expect((await encoding)[0]?.hash).toBe(hashOf(text(size)));
     }
@@ -161,7 +209,7 @@ describe('the coder', () => {
   it('tells of each chunk that is damaged, and restores the others', async () => {
     const coder = newCoder();
     for (const size of [1000, CHUNK_BYTES]) {
-      const [good, bad, wrong] = await coder.encode([text(size), text(size + 1), text(size + 2)]);
+      const [good, bad, wrong] = await encodedBy(coder, [text(size), text(size + 1), text(size + 2)]);
       if (good === undefined || bad === undefined || wrong === undefined) throw new Error('it answered too little');
       const damaged = { ...bad, data: bad.data.subarray(1) };
       const raw = await coder.decode([good, damaged, { ...wrong, hash: good.hash }]);
