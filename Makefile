@@ -3,13 +3,21 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: run test check bench clean
+.PHONY: run test test-containers check bench image clean
 
 run: $(INSTALLED)
 	@exec node src/main.ts
 
 test: $(INSTALLED)
 	@node test/run.ts
+
+# A part of `make test` where a container engine answers.
+test-containers: $(INSTALLED)
+	@node test/run.ts test/containers
+
+image:
+	@DOCKER_BUILDKIT=1 docker build --network host --file images/sidecar/Dockerfile --tag tarbox:latest \
+	  $(foreach name,BASE_IMAGE NPM_CONFIG_REGISTRY,$(if $($(name)),--build-arg $(name)=$($(name)))) .
 
 check: $(INSTALLED)
 	@node test/check.ts

@@ -27,6 +27,7 @@ export function loadConfig(env: Environment): Config {
     tenant,
     createTenant: read(SETTINGS.createTenant),
     mount: read(SETTINGS.mount) ?? join('/workspace', tenant),
+    requirePropagation: read(SETTINGS.requirePropagation),
     data: read(SETTINGS.data),
     database: {
       url: read(SETTINGS.databaseUrl),

@@ -28,6 +28,8 @@ export interface Config {
   readonly createTenant: boolean;
   /** Absolute path. */
   readonly mount: string;
+  /** The start fails where what is mounted can't be seen by other containers. */
+  readonly requirePropagation: boolean;
   /** Absolute path. */
   readonly data: string;
   readonly database: {

@@ -109,6 +109,14 @@ export const SETTINGS = {
     description: 'where the workspace is mounted; /workspace/<tenant> when not set',
     of: (config) => config.mount,
   }),
+  requirePropagation: setting({
+    env: 'TARBOX_REQUIRE_PROPAGATION',
+    toml: 'workspace.require_propagation',
+    kind: yesOrNo,
+    fallback: false,
+    description: 'whether the start fails where other containers could not see the mount (the image sets true)',
+    of: (config) => config.requirePropagation,
+  }),
   tenant: setting({
     env: 'TARBOX_TENANT',
     toml: 'workspace.tenant',

@@ -9,7 +9,7 @@
  * it): the request would wait for itself. What is here reads /proc and /sys instead, and unmounts on another thread.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import koffi from 'koffi';
 import { type ErrnoName, errnoName, errno as errnos, FsError } from '../errno.ts';
 import { lastErrno, libc } from './libc.ts';
@@ -31,10 +31,12 @@ export function openFuseDevice(): number {
 type Remedies = { readonly [code in ErrnoName]?: string };
 
 const OPEN_REMEDIES: Remedies = {
-  ENOENT: 'the container has no FUSE device; start it with `--device /dev/fuse` (Kubernetes: privileged: true)',
+  ENOENT:
+    'the container has no FUSE device; start it with `--device /dev/fuse` (compose: `devices: [/dev/fuse]`; Kubernetes: `privileged: true`)',
   ENODEV: 'the host kernel has no FUSE; run `modprobe fuse` on the host',
   ENXIO: 'the host kernel has no FUSE; run `modprobe fuse` on the host',
-  EPERM: 'the container may not use the device; start it with `--device /dev/fuse` or `--privileged`',
+  EPERM:
+    'the container may not use the device; start it with `--device /dev/fuse` (compose: `devices: [/dev/fuse]`) or `--privileged` (Kubernetes: `privileged: true`)',
   EACCES: 'only root may open it here; run as root, or `chmod 666 /dev/fuse` on the host',
 };
 
@@ -82,7 +84,7 @@ export function mountFuse(request: MountRequest): void {
 
 const MOUNT_REMEDIES: Remedies = {
   EPERM:
-    'mounting needs CAP_SYS_ADMIN; start the container with `--cap-add SYS_ADMIN` (and, where AppArmor is on, `--security-opt apparmor=unconfined`) or `--privileged`',
+    'mounting needs CAP_SYS_ADMIN; start the container with `--cap-add SYS_ADMIN` (compose: `cap_add: [SYS_ADMIN]`; where AppArmor is on, also `security_opt: [apparmor:unconfined]`) or `--privileged` (Kubernetes: `privileged: true`)',
   EACCES:
     'a security module forbids it; start the container with `--security-opt apparmor=unconfined` or `--privileged`',
   EBUSY: 'the directory is in use by another mount or as a root; unmount that, or choose another directory',
@@ -223,6 +225,8 @@ export interface Mount {
   /** Where it is in the tree, one byte a character. */
   readonly mountPoint: string;
   readonly options: string;
+  /** What is mounted below it appears in its peers, such as the same directory in another container. */
+  readonly shared: boolean;
   readonly type: string;
   readonly source: string;
   readonly superOptions: string;
@@ -239,6 +243,16 @@ export function mountOf(directory: string): Mount | undefined {
   );
 }
 
+/** The mount that a path is in; a path as for `mountOf`. */
+export function mountThatHolds(path: string): Mount | undefined {
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'latin1'));
+  for (let at = resolve(path); ; at = dirname(at)) {
+    const wanted = Buffer.from(at).toString('latin1');
+    const found = mounts.findLast((mount) => mount.mountPoint === wanted);
+    if (found !== undefined || at === dirname(at)) return found;
+  }
+}
+
 /** Whether anything is mounted exactly on this directory; a path as for `mountOf`. */
 export function isMounted(directory: string): boolean {
   return mountOf(directory) !== undefined;
@@ -249,7 +263,7 @@ export function parseMountinfo(text: string): readonly Mount[] {
   const mounts: Mount[] = [];
   for (const line of text.split('\n')) {
     const [before, after] = line.split(' - ', 2);
-    const [mountId, parentId, device, root, mountPoint, options] = before?.split(' ') ?? [];
+    const [mountId, parentId, device, root, mountPoint, options, ...propagation] = before?.split(' ') ?? [];
     const [type, source, superOptions] = after?.split(' ') ?? [];
     if (options === undefined || superOptions === undefined || !device || !root || !mountPoint || !type) continue;
     mounts.push({
@@ -259,6 +273,7 @@ export function parseMountinfo(text: string): readonly Mount[] {
       root: unescapeOctal(root),
       mountPoint: unescapeOctal(mountPoint),
       options,
+      shared: propagation.some((field) => field.startsWith('shared:')),
       type,
       source: unescapeOctal(source ?? ''),
       superOptions,

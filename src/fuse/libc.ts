@@ -1,6 +1,7 @@
 /** System calls that Node lacks, by way of koffi. The C library is loaded on the first call of `libc()`. */
 import koffi, { type KoffiFunc } from 'koffi';
 import { errnoName } from '../errno.ts';
+import { O } from './wire/flags.ts';
 
 /** A pointer as koffi takes it: a Buffer's bytes, an address, or null. */
 type Pointer = Buffer | bigint | null;
@@ -84,6 +85,29 @@ const FD_CLOEXEC = 1;
 /** Keeps a handle to this process: no program that it starts gets it. */
 export function keepHandle(fd: number): void {
   libc().fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/** FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and the flag, of <linux/fs.h>. */
+const GETFLAGS = 0x8008_6601;
+const SETFLAGS = 0x4008_6602;
+const IMMUTABLE_FLAG = 0x10;
+
+/**
+ * Sets whether nothing can be made, changed or removed in a directory, by root neither (chattr(1), `i`). A file system
+ * can be mounted there all the same. Returns why it couldn't be done, if so: the directory's file system has no such
+ * flag, or CAP_LINUX_IMMUTABLE is missing.
+ */
+export function setImmutable(directory: string, immutable: boolean): string | undefined {
+  const { open, ioctl } = libc();
+  const fd = open(directory, O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0);
+  if (fd < 0) return errnoName(lastErrno());
+  const flags = Buffer.alloc(8);
+  let code = ioctl(fd, GETFLAGS, flags) < 0 ? lastErrno() : 0;
+  const before = flags.readInt32LE();
+  flags.writeInt32LE(immutable ? before | IMMUTABLE_FLAG : before & ~IMMUTABLE_FLAG);
+  if (code === 0 && flags.readInt32LE() !== before && ioctl(fd, SETFLAGS, flags) < 0) code = lastErrno();
+  closeHandle(fd);
+  return code === 0 ? undefined : errnoName(code);
 }
 
 const MFD_CLOEXEC = 1;

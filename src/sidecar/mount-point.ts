@@ -1,8 +1,10 @@
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { execa } from 'execa';
+import type { Config } from '../config/config.ts';
 import { makeDirectory, reasonOf } from '../embedded/directory.ts';
-import { mountOf, unmount } from '../fuse/device.ts';
+import { mountOf, mountThatHolds, unmount } from '../fuse/device.ts';
+import { setImmutable } from '../fuse/libc.ts';
 import type { Logger } from '../log.ts';
 import { StartError } from './start-error.ts';
 
@@ -15,7 +17,7 @@ const MAX_LINKS = 40;
  *
  * @throws {StartError}
  */
-export async function prepareMountPoint(path: string, log: Logger): Promise<string> {
+export async function prepareMountPoint({ mount: path, requirePropagation }: Config, log: Logger): Promise<string> {
   const directory = withoutLinks(path);
   const found = mountOf(directory);
   if (found?.type === 'fuse.tarbox') {
@@ -28,7 +30,24 @@ export async function prepareMountPoint(path: string, log: Logger): Promise<stri
   attempt(path, () => makeDirectory(directory));
   if (attempt(path, () => readdirSync(directory)).length > 0)
     throw new StartError(`${directory} is not empty: what is in it would be hidden; move it away, or set TARBOX_MOUNT`);
+  if (requirePropagation) refuseIsolated(directory);
+  // Whoever works there while nothing is mounted would believe that their files are kept, and hide them later.
+  const problem = setImmutable(directory, true);
+  if (problem !== undefined) log.info('mount-point-writable', { mount: directory, reason: problem });
   return directory;
+}
+
+/** @throws {StartError} where a mount would be seen in this container alone */
+function refuseIsolated(directory: string): void {
+  const holder = mountThatHolds(directory);
+  if (holder === undefined || holder.shared) return;
+  const where =
+    holder.mountPoint === '/'
+      ? `${directory} is inside this container`
+      : `${holder.mountPoint} does not propagate mounts, as no named volume does`;
+  throw new StartError(
+    `${where}, so no other container would see the workspace; share a directory of the host as ${dirname(directory)}: \`-v /srv/tarbox:${dirname(directory)}:rshared\` (compose: the same in \`volumes\`; Kubernetes: \`mountPropagation: Bidirectional\` on a hostPath or emptyDir)`,
+  );
 }
 
 function attempt<T>(path: string, work: () => T): T {

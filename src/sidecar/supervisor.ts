@@ -88,7 +88,7 @@ export class Supervisor {
   }
 
   async #start(): Promise<void> {
-    this.#config = { ...this.#config, mount: await prepareMountPoint(this.#config.mount, this.#log) };
+    this.#config = { ...this.#config, mount: await prepareMountPoint(this.#config, this.#log) };
     this.#device = openFuseDevice();
     this.#memory = makeSharedMemory('tarbox-log', localLogBytes(this.#config.dirtyLimitBytes));
     if (this.#config.database.url === undefined) await this.#startDatabase();

@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect } from 'vitest';
+import { removeFolder } from './folder.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 const DEADLINE_MS = 60_000;
@@ -59,6 +60,6 @@ export function useFolder(): () => string {
     folder = mkdtempSync(join(tmpdir(), 'tarbox-attempt-'));
     await chmod(folder, 0o755);
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => removeFolder(folder));
   return () => folder;
 }

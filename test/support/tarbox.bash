@@ -65,6 +65,8 @@ tarbox_remove() {
   tarbox_stop || failed=1
   if ! tarbox_ended; then kill -KILL "$(cat "$SIDECAR_FOLDER/pid")"; fi
   if mountpoint -q "$TARBOX_MOUNT"; then umount -l "$TARBOX_MOUNT"; fi
+  # The mount point is left immutable, on file systems that have that.
+  chattr -f -i "$TARBOX_MOUNT" || true
   rm -rf "$SIDECAR_FOLDER"
   return $failed
 }

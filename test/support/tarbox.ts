@@ -8,7 +8,6 @@ import {
   readdirSync,
   readFileSync,
   rmdirSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +15,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { mountOf, unmount } from '../../src/fuse/device.ts';
+import { removeFolder } from './folder.ts';
 
 const run = promisify(execFile);
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
@@ -202,7 +202,7 @@ export class Tarbox {
       this.#killAll();
       await abort(this.mount);
       if (mountOf(this.mount) !== undefined) await unmount(this.mount, { lazy: true });
-      rmSync(this.#folder, { recursive: true, force: true });
+      removeFolder(this.#folder);
     }
   }
 }
