@@ -8,9 +8,10 @@ const MAY_IMPORT = {
   journal: ['vfs', 'errno', 'brand'],
   store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand'],
   layers: ['vfs', 'content', 'errno', 'brand'],
-  control: ['vfs', 'layers', 'errno', 'brand'],
+  control: ['vfs', 'layers', 'native/rule', 'errno', 'brand'],
   fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock'],
-  config: ['log', 'errno'],
+  native: ['fuse/libc', 'fuse/device', 'fuse/placeholders', 'fuse/reply', 'log', 'errno'],
+  config: ['log', 'errno', 'native/rule'],
   embedded: ['log'],
 };
 

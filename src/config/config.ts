@@ -46,6 +46,7 @@ export function loadConfig(env: Environment): Config {
     quota: { bytes: read(SETTINGS.quotaBytes), inodes: read(SETTINGS.quotaInodes) },
     cache: { metadataBytes: read(SETTINGS.metadataCacheBytes), chunkBytes: read(SETTINGS.chunkCacheBytes) },
     maxFileBytes: read(SETTINGS.maxFileBytes),
+    native: { rules: read(SETTINGS.nativeRules), allow: read(SETTINGS.nativeAllow) },
     configFile,
   };
 }
@@ -69,14 +70,12 @@ interface Readable<T> {
 function valueInFile<T>(setting: Readable<T>, file: FileValues, configFile: string | undefined): T | undefined {
   const raw = setting.toml === undefined ? undefined : file.get(setting.toml);
   if (setting.toml === undefined || raw === undefined) return undefined;
-  const value = setting.kind.toml.some((type) => typeof raw === type) ? setting.kind.parse(String(raw)) : undefined;
+  const text = typeof raw === 'object' ? JSON.stringify(raw) : String(raw);
+  const type = Array.isArray(raw) ? 'list' : typeof raw;
+  const value = setting.kind.toml.some((allowed) => allowed === type) ? setting.kind.parse(text) : undefined;
   if (value !== undefined) return value;
   const [section, key] = setting.toml.split('.');
-  throw refused(
-    `${configFile}: [${section}] ${key}`,
-    typeof raw === 'object' ? JSON.stringify(raw) : String(raw),
-    setting,
-  );
+  throw refused(`${configFile}: ${key === undefined ? section : `[${section}] ${key}`}`, text, setting);
 }
 
 function refused(place: string, text: string, { kind, secret }: Readable<unknown>): ConfigError {

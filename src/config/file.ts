@@ -5,7 +5,7 @@ import { parse, TomlError } from 'smol-toml';
 import { ConfigError, nearest, quoted } from './problem.ts';
 import { ALL_SETTINGS, LATER_SECTIONS } from './settings.ts';
 
-/** Values by `section.key`, as TOML has them; every key is one of ours. */
+/** Values by `section.key`, or by the name of a list of tables, as TOML has them; every key is one of ours. */
 export type FileValues = ReadonlyMap<string, unknown>;
 
 /** How long a file must have been left alone before it's read. */
@@ -15,6 +15,10 @@ const SETTLE_MS = 100;
 export function readConfigFile(file: string): FileValues {
   const values = new Map<string, unknown>();
   for (const [section, content] of Object.entries(parseFile(file))) {
+    if (ALL_SETTINGS.some(({ toml }) => toml === section)) {
+      values.set(section, content);
+      continue;
+    }
     refuseUnknownSection(file, section);
     if (!isTable(content))
       throw new ConfigError(`${file}: ${section} is a section: write [${section}] on a line of its own`);

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { formatBytes, formatDuration, parseBytes, parseDuration } from './units.ts';
 
-/** The types of TOML that a setting may be written in; a boolean or a number is read as its text. */
-export type TomlType = 'string' | 'number' | 'boolean';
+/** The types of TOML that a setting may be written in; all but a string are read as their text in JSON. */
+export type TomlType = 'string' | 'number' | 'boolean' | 'list';
 
 /** How one sort of value is written. */
 export interface Kind<T> {
@@ -77,6 +77,19 @@ export const path: Kind<string> = {
   toml: ['string'],
   parse: (text) => (text === '' || text.includes('\0') || resolve(text) === '/' ? undefined : resolve(text)),
   format: (value) => value,
+};
+
+/** Absolute paths, with a colon between them as in PATH. */
+export const paths: Kind<readonly string[]> = {
+  allowed: 'absolute paths with colons between them',
+  toml: ['string'],
+  parse: (text) => {
+    const found = text.split(':').filter((part) => part !== '');
+    return found.every((part) => part.startsWith('/') && !part.includes('\0'))
+      ? found.map((part) => resolve(part))
+      : undefined;
+  },
+  format: (value) => value.join(':'),
 };
 
 export const tenantName: Kind<string> = {

@@ -1,4 +1,5 @@
 import type { LogLevel } from '../log.ts';
+import type { NativeRule } from '../native/rule.ts';
 
 /** What a program's success promises about storage. */
 export const DURABILITIES = [
@@ -52,6 +53,8 @@ export interface Config {
   readonly quota: { readonly bytes: number; readonly inodes: number };
   readonly cache: { readonly metadataBytes: number; readonly chunkBytes: number };
   readonly maxFileBytes: number;
+  /** Native mounts, and the directories of the host that they may come from. */
+  readonly native: { readonly rules: readonly NativeRule[]; readonly allow: readonly string[] };
   /** Absolute path of the TOML file, where there is one. */
   readonly configFile: string | undefined;
 }

@@ -1,6 +1,19 @@
 import { LOG_LEVELS, type LogLevel } from '../log.ts';
+import type { NativeRule } from '../native/rule.ts';
 import { databaseUrl } from './database-url.ts';
-import { duration, type Kind, mode, oneOf, owner, path, size, tenantName, wholeNumber, yesOrNo } from './kinds.ts';
+import {
+  duration,
+  type Kind,
+  mode,
+  oneOf,
+  owner,
+  path,
+  paths,
+  size,
+  tenantName,
+  wholeNumber,
+  yesOrNo,
+} from './kinds.ts';
 import {
   CONTROL_ACCESSES,
   type Config,
@@ -10,6 +23,7 @@ import {
   TRACES,
   type Trace,
 } from './model.ts';
+import { nativeRules } from './native-rules.ts';
 
 const KIB = 1024;
 const MIB = 2 ** 20;
@@ -24,8 +38,8 @@ const MAX_FILE_BYTES = Number.MAX_SAFE_INTEGER - 4096;
 interface Row<Value> {
   /** Undefined: only in the file. */
   readonly env?: string;
-  /** `section.key` of the file. Undefined: only in the environment. */
-  readonly toml?: `${string}.${string}`;
+  /** `section.key` of the file, or a list of tables. Undefined: only in the environment. */
+  readonly toml?: `${string}.${string}` | 'native_mounts';
   readonly kind: Kind<Exclude<Value, undefined>>;
   readonly fallback: Value;
   readonly description: string;
@@ -254,6 +268,24 @@ export const SETTINGS = {
     description: "who may use .tarbox besides root: the workspace's owner, its group too, or all",
     of: (config) => config.control.access,
   }),
+  nativeRules: setting<readonly NativeRule[]>({
+    env: 'TARBOX_NATIVE_MOUNTS',
+    toml: 'native_mounts',
+    kind: nativeRules,
+    fallback: [],
+    description: 'directories of the host in the workspace: a JSON array here, `[[native_mounts]]` in the file',
+    live: true,
+    of: (config) => config.native.rules,
+  }),
+  nativeAllow: setting<readonly string[]>({
+    env: 'TARBOX_NATIVE_ALLOW',
+    toml: 'native.allow',
+    kind: paths,
+    fallback: ['/var/tarbox'],
+    description: 'directories that native mounts may come from, with colons between them',
+    live: true,
+    of: (config) => config.native.allow,
+  }),
   logLevel: setting<LogLevel>({
     env: 'TARBOX_LOG_LEVEL',
     toml: 'log.level',
@@ -277,5 +309,5 @@ export const SETTINGS = {
 export const ALL_SETTINGS = Object.values(SETTINGS);
 
 /** Sections and prefixes of variables that belong to what this version does not have. */
-export const LATER_SECTIONS: readonly string[] = ['audit', 'layer', 'native_mounts'];
-export const LATER_VARIABLES = /^TARBOX_(?:AUDIT|LAYER|NATIVE)_/;
+export const LATER_SECTIONS: readonly string[] = ['audit', 'layer'];
+export const LATER_VARIABLES = /^TARBOX_(?:AUDIT|LAYER)_/;

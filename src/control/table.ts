@@ -5,6 +5,7 @@ import { type CheckFilesParts, checkFiles } from './fsck.ts';
 import { type GarbageFilesParts, garbageFiles } from './gc.ts';
 import { type HistoryFilesParts, historyFiles } from './history.ts';
 import { type LayerFilesParts, layerFiles } from './layers.ts';
+import { type NativeFilesParts, nativeFiles } from './native.ts';
 
 /** What the control files tell of and act on. */
 export interface ControlParts
@@ -12,7 +13,8 @@ export interface ControlParts
     DiffFilesParts,
     HistoryFilesParts,
     GarbageFilesParts,
-    CheckFilesParts {
+    CheckFilesParts,
+    NativeFilesParts {
   readonly version: () => object;
   readonly health: () => object;
   readonly config: () => object;
@@ -40,6 +42,7 @@ export function controlFiles(parts: ControlParts): readonly ControlRow[] {
     ...layerFiles(parts),
     ...diffFiles(parts),
     ...historyFiles(parts),
+    ...nativeFiles(parts),
     {
       path: 'control/flush',
       about: 'write all, metadata or chunks: commit everything, then drop what is only cached',

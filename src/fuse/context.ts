@@ -2,6 +2,7 @@ import type { Ino } from '../brand.ts';
 import type { ControlPort } from '../control/port.ts';
 import { FsError } from '../errno.ts';
 import type { Caller, Workspace } from '../vfs/workspace.ts';
+import type { Placeholders } from './placeholders.ts';
 import { inHeader } from './wire/abi.ts';
 import type { ValueOf } from './wire/struct.ts';
 
@@ -27,6 +28,8 @@ export interface Services {
   readonly sync: () => Promise<void>;
   readonly space: () => SpaceReport;
   readonly control: ControlPort;
+  /** Mount points of native mounts. */
+  readonly placeholders: Placeholders;
   /** The frozen tree in which a view of an inode is, other than the one that it has in the live tree. */
   readonly frozen: (view: number, ino: Ino) => FrozenTree | undefined;
   /** Close waits for the commit. */
@@ -36,16 +39,17 @@ export interface Services {
 /**
  * nodeid = view << 44 | ino. In the live tree an inode has view 0, or the one that the last switch to change it gave it;
  * with an earlier one it's as it was before. Views from SNAPSHOT_VIEW on are whole trees, each of one layer. The last
- * view is that of the control files.
+ * view is that of the control files, the one before that of the mount points of native mounts.
  */
 export const VIEW_SHIFT_HI = 12;
 const INO_MASK_HI = 0xfff;
 const WORD = 4294967296;
 export const LIVE_VIEW = 0;
 export const CONTROL_VIEW = 0xf_ffff;
+export const PLACEHOLDER_VIEW = 0xf_fffe;
 export const SNAPSHOT_VIEW = 0x8_0000;
 /** Layers that can have a view of their own. */
-export const SNAPSHOT_LAYERS = CONTROL_VIEW - SNAPSHOT_VIEW;
+export const SNAPSHOT_LAYERS = PLACEHOLDER_VIEW - SNAPSHOT_VIEW;
 
 /**
  * The request being served, decoded in place. One object is used again for every request, so nothing in it may be
@@ -127,7 +131,7 @@ export class Context {
     const ino = inoOf(nodeidLo, nodeidHi);
     const view = nodeidHi >>> VIEW_SHIFT_HI;
     if (view === viewIn(this.live, ino)) return ino;
-    if (view === CONTROL_VIEW) throw new FsError('EXDEV', 'that is not in the same tree');
+    if (view === CONTROL_VIEW || view === PLACEHOLDER_VIEW) throw new FsError('EXDEV', 'that is not in the same tree');
     if (view >= SNAPSHOT_VIEW) throw new FsError('EROFS', 'a snapshot cannot be changed');
     throw new FsError('ESTALE', `inode ${ino} is not what it was`);
   }

@@ -2,8 +2,17 @@ import type { Clock } from '../clock.ts';
 import { errno, FsError } from '../errno.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
-import { CONTROL_VIEW, Context, requestNumber, type Services, SNAPSHOT_VIEW, VIEW_SHIFT_HI } from './context.ts';
+import {
+  CONTROL_VIEW,
+  Context,
+  PLACEHOLDER_VIEW,
+  requestNumber,
+  type Services,
+  SNAPSHOT_VIEW,
+  VIEW_SHIFT_HI,
+} from './context.ts';
 import { serveControl } from './handlers/control.ts';
+import { servePlaceholder } from './handlers/placeholder.ts';
 import { type HandlerRow, handlerTable } from './handlers/table.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from './session.ts';
 import { inHeader, interruptIn } from './wire/abi.ts';
@@ -122,6 +131,7 @@ export class Dispatcher {
     try {
       if (context.end < 40 + row.argumentBytes) throw new FsError('EIO', 'the request is too short');
       if (context.view === CONTROL_VIEW) return this.#finish(serveControl(context), length);
+      if (context.view === PLACEHOLDER_VIEW) return this.#finish(servePlaceholder(context), length);
       if (this.#gate !== undefined) return this.#park(length, this.#gate.opened);
       if (!context.enterTree()) return row.forgets ? NO_REPLY : -errno.ESTALE;
       if (row.changes(context)) {

@@ -1,7 +1,8 @@
 import type { ControlAttributes } from '../control/port.ts';
 import type { Inode } from '../vfs/inode.ts';
-import { isDirectory } from '../vfs/inode.ts';
-import { CONTROL_VIEW, type Context, nodeidHi, viewIn } from './context.ts';
+import { fileType, isDirectory } from '../vfs/inode.ts';
+import { CONTROL_VIEW, type Context, nodeidHi, PLACEHOLDER_VIEW, viewIn } from './context.ts';
+import type { Placeholder } from './placeholders.ts';
 import { attrOut, entryOut, statxOut } from './wire/abi.ts';
 
 /** Seconds for which the kernel may keep what it was told: as long as it likes, since every change passes by us. */
@@ -101,15 +102,24 @@ const STATX_MASK = 0xfff;
 
 /** Writes a `statxOut`, which is `attrOut` with the time of birth. */
 export function putStatx(context: Context, at: number, inode: Inode): number {
-  const { frozen, reply } = context;
-  fill(FIELDS, inode, frozen?.inoBase ?? 0);
+  fill(FIELDS, inode, context.frozen?.inoBase ?? 0);
+  return putFieldsExtended(context.reply, at, FOREVER, inode);
+}
+
+/** What FIELDS holds, with the time of birth of an inode. */
+function putFieldsExtended(
+  reply: Buffer,
+  at: number,
+  validSec: number,
+  { btimeSec, btimeNsec }: Pick<Inode, 'btimeSec' | 'btimeNsec'>,
+): number {
   Object.assign(extended, FIELDS);
-  extended.attrValid = FOREVER;
+  extended.attrValid = validSec;
   extended.mask = STATX_MASK;
-  extended.btime = inode.btimeSec;
-  extended.btimensec = inode.btimeNsec;
-  extended.rdevMajor = (inode.rdev >>> 8) & 0xfff;
-  extended.rdevMinor = (inode.rdev & 0xff) | ((inode.rdev >>> 12) & 0xfff00);
+  extended.btime = btimeSec;
+  extended.btimensec = btimeNsec;
+  extended.rdevMajor = (FIELDS.rdev >>> 8) & 0xfff;
+  extended.rdevMinor = (FIELDS.rdev & 0xff) | ((FIELDS.rdev >>> 12) & 0xfff00);
   writeStatx(reply, at, extended);
   return statxOut.size;
 }
@@ -168,6 +178,54 @@ export function putControlAttributes(reply: Buffer, at: number, id: number, foun
   return attrOut.size;
 }
 
+export function putControlStatx(reply: Buffer, at: number, id: number, found: ControlAttributes): number {
+  fillControl(FIELDS, id, found);
+  return putFieldsExtended(reply, at, 0, { btimeSec: FIELDS.ctime, btimeNsec: FIELDS.ctimensec });
+}
+
 export function controlIno(id: number): number {
   return CONTROL_INO_BASE + id;
+}
+
+/** Placeholders have the upper half of the control files' numbers. */
+const PLACEHOLDER_INO_BASE = CONTROL_INO_BASE + INO_SPACE / 2;
+
+/** st_ino of a placeholder; nothing else has it. */
+export function placeholderIno(id: number): number {
+  return PLACEHOLDER_INO_BASE + id;
+}
+
+/** As the workspace's root, but that nothing can be made in it. */
+function fillPlaceholder(target: AttributeFields, { id, directory }: Placeholder, root: Inode): void {
+  fill(target, root, 0);
+  target.ino = placeholderIno(id);
+  target.mode = directory ? fileType.directory | 0o555 : fileType.regular | 0o444;
+  target.nlink = directory ? 2 : 1;
+  target.size = 0;
+  target.blocks = 0;
+}
+
+/** The kernel may keep it until it's told otherwise: a path that leads through a native mount costs no request. */
+export function putPlaceholderEntry(context: Context, at: number, placeholder: Placeholder, root: Inode): number {
+  entry.nodeidLo = placeholder.id;
+  entry.nodeidHi = nodeidHi(PLACEHOLDER_VIEW, placeholder.id);
+  entry.generation = 0;
+  entry.entryValid = FOREVER;
+  entry.attrValid = FOREVER;
+  fillPlaceholder(entry, placeholder, root);
+  writeEntry(context.reply, at, entry);
+  return entryOut.size;
+}
+
+export function putPlaceholderAttributes(context: Context, at: number, placeholder: Placeholder, root: Inode): number {
+  attributes.attrValid = FOREVER;
+  attributes.attrValidNsec = 0;
+  fillPlaceholder(attributes, placeholder, root);
+  writeAttr(context.reply, at, attributes);
+  return attrOut.size;
+}
+
+export function putPlaceholderStatx(context: Context, at: number, placeholder: Placeholder, root: Inode): number {
+  fillPlaceholder(FIELDS, placeholder, root);
+  return putFieldsExtended(context.reply, at, FOREVER, root);
 }

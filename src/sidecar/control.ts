@@ -11,6 +11,7 @@ import type { Layers } from '../layers/layers.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Comparing } from './comparing.ts';
 import type { Health } from './health.ts';
+import type { NativePart } from './native.ts';
 import type { Upkeep } from './upkeep.ts';
 
 /** The parts of a daemon that its control files tell of. */
@@ -22,6 +23,7 @@ export interface ControlSources {
   readonly layers: Layers;
   readonly comparing: Comparing;
   readonly upkeep: Upkeep;
+  readonly native: NativePart;
   readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
@@ -47,6 +49,8 @@ export function controlPort(sources: ControlSources): ControlPort {
     ...sources.comparing,
     collectGarbage: (dry) => upkeep.collectGarbage(dry),
     checkTree: (repair) => upkeep.checkTree(repair),
+    nativeMounts: () => sources.native.statuses,
+    nativeRules: () => config().native.rules,
     totals: () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes }),
     flush: {
       takeKernelPages,

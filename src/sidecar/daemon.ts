@@ -1,6 +1,5 @@
 import { systemClock } from '../clock.ts';
-import { secretsOf } from '../config/config.ts';
-import { followConfig } from '../config/live.ts';
+import { type Config, secretsOf } from '../config/config.ts';
 import { redact } from '../config/redact.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { StoreError } from '../vfs/store.ts';
@@ -10,6 +9,9 @@ import type { FromDaemon, StartMessage, ToDaemon } from './messages.ts';
 /** The process that serves the workspace. Its supervisor starts it and tells it when to stop. */
 
 let engine: Engine | undefined;
+/** The same, once it has taken its tenant. */
+let prepared: Engine | undefined;
+let config: Config | undefined;
 let log: Logger = createLogger({ level: 'info', stream: process.stderr, clock: systemClock() });
 
 function tell(message: FromDaemon): void {
@@ -17,20 +19,14 @@ function tell(message: FromDaemon): void {
 }
 
 async function start(message: StartMessage): Promise<void> {
-  let config = message.config;
-  const level = () => config.logLevel;
+  config = message.config;
+  const level = () => (config ?? message.config).logLevel;
   log = createLogger({ level, stream: process.stderr, clock: systemClock(), secrets: secretsOf(config) });
   const started = new Engine(config, log, message, tell);
   engine = started;
-  await started.prepare();
-  followConfig(config, process.env, {
-    onReload: (reload) => {
-      config = reload.config;
-      started.reconfigure(reload);
-    },
-    onProblem: (problem) => started.refuseConfig(problem),
-  });
-  if (message.resume === undefined) tell({ type: 'prepared' });
+  const tenantId = await started.prepare();
+  prepared = started;
+  if (message.resume === undefined) tell({ type: 'prepared', tenantId });
   else await started.serve();
 }
 
@@ -52,11 +48,35 @@ function fatal(problem: unknown): void {
   setImmediate(() => process.exit(1));
 }
 
-process.on('message', (message: ToDaemon) => {
-  if (message.type === 'start') start(message).catch(fatal);
-  else if (message.type === 'mounted') engine?.serve().catch(fatal);
-  else void stop();
-});
+/** What comes before a daemon serves comes again then. */
+function take(message: ToDaemon): void {
+  switch (message.type) {
+    case 'start':
+      start(message).catch(fatal);
+      break;
+    case 'mounted':
+      engine?.serve().catch(fatal);
+      break;
+    case 'reload':
+      config = message.reload.config;
+      prepared?.reconfigure(message.reload);
+      break;
+    case 'refuse':
+      prepared?.refuseConfig(message.reason);
+      break;
+    case 'native':
+      prepared
+        ?.setNative(message.notice)
+        .then(() => tell({ type: 'native', number: message.number }))
+        .catch(fatal);
+      break;
+    case 'stop':
+      void stop();
+      break;
+  }
+}
+
+process.on('message', take);
 
 // The supervisor is gone, and with it whoever could start another daemon: leave nothing behind.
 process.on('disconnect', () => {

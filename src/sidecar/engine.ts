@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { type LayerId, ROOT_INO } from '../brand.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import type { Config, ConfigError } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import type { Reload } from '../config/live.ts';
 import type { SpaceReport } from '../fuse/context.ts';
 import { type Device, openDevice, unmount } from '../fuse/device.ts';
@@ -16,6 +16,7 @@ import { OPCODE } from '../fuse/wire/operations.ts';
 import { Journal } from '../journal/journal.ts';
 import { LocalLog } from '../journal/log.ts';
 import type { Logger } from '../log.ts';
+import type { NativeNotice } from '../native/mounts.ts';
 import { Loader } from '../vfs/load.ts';
 import type { Miss } from '../vfs/miss.ts';
 import type { Loads, Place } from '../vfs/store.ts';
@@ -29,6 +30,7 @@ import { isKilled } from './killed.ts';
 import { Layering } from './layering.ts';
 import { localLogBytes } from './memory.ts';
 import { DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
+import { NativePart } from './native.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { Tenancy } from './tenancy.ts';
 import { Upkeep } from './upkeep.ts';
@@ -56,6 +58,7 @@ export class Engine {
   readonly #localLog: LocalLog;
   readonly #tenancy: Tenancy;
   readonly #device: Device;
+  readonly #native: NativePart;
   #workspace!: Workspace;
   #journal!: Journal;
   #loads!: Loads;
@@ -78,11 +81,19 @@ export class Engine {
     for (const handle of [DEVICE_HANDLE, LOG_HANDLE]) keepHandle(handle);
     this.#localLog = new LocalLog(mapSharedMemory(LOG_HANDLE, localLogBytes(config.dirtyLimitBytes)));
     this.#device = openDevice(DEVICE_HANDLE);
+    this.#native = new NativePart({
+      device: this.#device,
+      health: this.#health,
+      load: (miss) => this.#load(miss),
+    });
     this.#tenancy = new Tenancy(config, log, start, this.#health, (reason) => this.#journal?.lose(reason));
   }
 
-  /** Takes the tenant, loads what every request needs, and carries out again what an earlier daemon left behind. */
-  async prepare(): Promise<void> {
+  /**
+   * Takes the tenant, loads what every request needs, and carries out again what an earlier daemon left behind.
+   * Resolves to the tenant's number.
+   */
+  async prepare(): Promise<number> {
     const taken = await this.#tenancy.take();
     // At once: the next daemon asks whether the log continues this epoch, whatever this one gets to do.
     const continues = this.#localLog.adopt(taken);
@@ -136,6 +147,9 @@ export class Engine {
       await this.#journal.sync();
       this.#localLog.reset(taken.epoch);
     }
+    // What was carried out again was so before there were such names.
+    if (this.#start.native !== undefined) this.#native.adopt(this.#start.native);
+    return taken.tenantId;
   }
 
   async #dropOrphans(): Promise<void> {
@@ -172,6 +186,7 @@ export class Engine {
       store: this.#tenancy.store,
       workspace: this.#workspace,
       device: this.#device,
+      native: this.#native,
       now: () => this.#clock.now(),
       takeKernelPages: () => this.#takeKernelPages(),
       commit: () => this.#journal.sync(),
@@ -251,6 +266,7 @@ export class Engine {
       services: {
         sync: () => journal.sync(),
         space: () => this.#space(),
+        placeholders: this.#native.placeholders,
         control: controlPort({
           config: () => this.#config,
           health: this.#health,
@@ -259,6 +275,7 @@ export class Engine {
           layers: this.#layering.layers,
           comparing: this.#comparing,
           upkeep: this.#upkeep,
+          native: this.#native,
           takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),
@@ -308,7 +325,7 @@ export class Engine {
   }
 
   /** Takes over what may change while the sidecar runs. */
-  reconfigure({ config, changed, needRestart }: Reload): void {
+  reconfigure({ config, needRestart }: Reload): void {
     this.#config = config;
     this.#workspace.resizeCaches(config.cache);
     this.#journal.setInterval(config.commitIntervalMs);
@@ -319,13 +336,16 @@ export class Engine {
         'degraded',
         `these settings need a restart to come into force: ${needRestart.join(', ')}`,
       );
-    this.#log.info('config-changed', { changed, needRestart });
   }
 
   /** The configuration file is wrong: what was in force stays. */
-  refuseConfig(problem: ConfigError): void {
-    this.#health.set('config', 'degraded', `the old configuration is kept: ${problem.message}`);
-    this.#log.warn('config-refused', { reason: problem.message });
+  refuseConfig(reason: string): void {
+    this.#health.set('config', 'degraded', `the old configuration is kept: ${reason}`);
+  }
+
+  /** Knows other mount points of native mounts; resolves when the kernel does, too. */
+  async setNative(notice: NativeNotice): Promise<void> {
+    await this.#native.apply(this.#workspace, notice);
   }
 
   /** Takes the mount out of the tree, for when nobody else is there to do it. */

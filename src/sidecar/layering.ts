@@ -12,6 +12,7 @@ import type { LoadMiss } from '../vfs/miss.ts';
 import { StoreError } from '../vfs/store.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import { whenAvailable } from './available.ts';
+import type { NativePart } from './native.ts';
 
 /** Notifications on their way to the kernel at a time, each on a thread of its own. */
 const NOTIFIED_AT_ONCE = 16;
@@ -21,6 +22,7 @@ const MESSAGE_BYTES = 512;
 export interface LayeringParts extends Omit<LayersParts, 'store' | 'snapshots' | 'invalidate'> {
   readonly store: TenantStore;
   readonly device: Device;
+  readonly native: NativePart;
 }
 
 /**
@@ -72,7 +74,7 @@ export class Layering {
   readonly #live: Workspace;
 
   constructor(parts: LayeringParts) {
-    const { store, workspace, device } = parts;
+    const { store, workspace, device, native } = parts;
     this.#live = workspace;
     this.#snapshots = new Snapshots({
       loads: (place) => store.loads(place),
@@ -83,7 +85,7 @@ export class Layering {
       ...parts,
       store: patient(store.layers),
       snapshots: this.#snapshots,
-      invalidate: (stale) => invalidate(device, workspace, stale),
+      invalidate: (stale) => invalidate(device, workspace, native, stale),
     });
   }
 
@@ -109,16 +111,20 @@ export class Layering {
   }
 }
 
-/** Has the kernel forget what isn't so any more; resolves when it has. */
-async function invalidate(device: Device, live: Workspace, stale: Stale): Promise<void> {
+/**
+ * Has the kernel forget what isn't so any more; resolves when it has. Forgetting a name takes away what is mounted there or
+ * below. So where there are native mounts it's told of each name, and not of theirs.
+ */
+async function invalidate(device: Device, live: Workspace, native: NativePart, stale: Stale): Promise<void> {
   const messages = stale.inodes.map((ino) => {
     const message = Buffer.alloc(64);
     // The attributes, and the pages of a symbolic link.
     return { message, length: packInvalInode(message, ino >>> 0, nodeidHi(viewIn(live, ino), ino), 0, 0) };
   });
   const epoch = Buffer.alloc(64);
-  if (device.write(epoch, packIncEpoch(epoch)) < 0)
+  if (native.placeholders.any || device.write(epoch, packIncEpoch(epoch)) < 0)
     for (const { parent, name } of await stale.names()) {
+      if (await native.keeps(live, parent, name)) continue;
       const message = Buffer.alloc(MESSAGE_BYTES);
       messages.push({ message, length: packInvalEntry(message, parent >>> 0, nodeidHi(0, parent), name) });
     }

@@ -14,13 +14,14 @@ export async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  let supervisor: Supervisor | undefined;
   const log = createLogger({
-    level: config.logLevel,
+    level: () => supervisor?.logLevel ?? config.logLevel,
     stream: process.stderr,
     clock: systemClock(),
     secrets: secretsOf(config),
   });
-  const supervisor = new Supervisor(config, log);
+  supervisor = new Supervisor(config, process.env, log);
   const wasStopped = stopOnSignals(supervisor, log);
   try {
     const started = await supervisor.start();

@@ -1,15 +1,18 @@
 import { join } from 'node:path';
 import { execa } from 'execa';
-import type { Config } from '../config/config.ts';
+import type { Config, ConfigError } from '../config/config.ts';
+import type { Environment } from '../config/env.ts';
+import { followConfig, type Reload } from '../config/live.ts';
 import { type Embedded, startEmbedded } from '../embedded/server.ts';
 import { mountFuse, mountOf, openFuseDevice, setReadAhead, unmount } from '../fuse/device.ts';
 import type { Negotiated } from '../fuse/init.ts';
 import { closeHandle, makeSharedMemory } from '../fuse/libc.ts';
-import type { Logger } from '../log.ts';
+import type { Logger, LogLevel } from '../log.ts';
+import { NativeMounts, type NativeNotice } from '../native/mounts.ts';
 import type { DatabaseOptions } from '../store/connection.ts';
 import { takeKernelPages } from './kernel-pages.ts';
 import { localLogBytes } from './memory.ts';
-import type { FromDaemon, StartMessage, ToDaemon } from './messages.ts';
+import type { FromDaemon, NativeMessage, StartMessage, ToDaemon } from './messages.ts';
 import { prepareMountPoint } from './mount-point.ts';
 import { EMBEDDED_OWNER, ownerName } from './owner.ts';
 import { StartError } from './start-error.ts';
@@ -21,6 +24,8 @@ const RESTART_WINDOW_MS = 60_000;
 const UNMOUNT_GRACE_MS = 3000;
 /** How long a daemon may take to commit what is left. */
 const STOP_GRACE_MS = 30_000;
+/** How long taking the native mounts away, or handing over what the kernel holds, may take when it's time to stop. */
+const LEAVE_GRACE_MS = 3000;
 /** How long a database that ended is let be before another try, at first and at last. */
 const FIRST_DATABASE_WAIT_MS = 100;
 const LAST_DATABASE_WAIT_MS = 10_000;
@@ -43,6 +48,7 @@ class DaemonDied extends StartError {
  */
 export class Supervisor {
   #config: Config;
+  readonly #environment: Environment;
   readonly #log: Logger;
   #embedded: Embedded | undefined;
   #device = -1;
@@ -50,6 +56,13 @@ export class Supervisor {
   #daemon: Daemon | undefined;
   #negotiated: Negotiated | undefined;
   #mounted = false;
+  #tenantId = 0;
+  #native: NativeMounts | undefined;
+  /** What the daemon knows of native mounts, and who waits for it to. */
+  #notice: { message: NativeMessage; readonly done: () => void } | undefined;
+  #following: { close(): Promise<void> } | undefined;
+  /** What the configuration file came to last, for the next daemon. */
+  #reloaded: readonly ToDaemon[] = [];
   /** Settles when `start` has made everything that it will make. */
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -60,8 +73,10 @@ export class Supervisor {
   /** Resolves to the exit code when everything has stopped. */
   readonly done: Promise<number>;
 
-  constructor(config: Config, log: Logger) {
+  /** `environment`: what the configuration was read from, to read it again when its file changes. */
+  constructor(config: Config, environment: Environment, log: Logger) {
     this.#config = config;
+    this.#environment = environment;
     this.#log = log;
     this.done = new Promise((resolve) => {
       this.#ended = resolve;
@@ -87,6 +102,11 @@ export class Supervisor {
     };
   }
 
+  /** What may be logged, which the configuration file changes. */
+  get logLevel(): LogLevel {
+    return this.#config.logLevel;
+  }
+
   async #start(): Promise<void> {
     this.#config = { ...this.#config, mount: await prepareMountPoint(this.#config, this.#log) };
     this.#device = openFuseDevice();
@@ -95,6 +115,55 @@ export class Supervisor {
     await this.#startDaemon();
     this.#goOn();
     this.#startSyncing();
+    this.#following = followConfig(this.#config, this.#environment, {
+      onReload: (reload) => this.#reload(reload),
+      onProblem: (problem) => this.#refuse(problem),
+    });
+    await this.#mountNatives();
+  }
+
+  #reload(reload: Reload): void {
+    if (this.#stopping !== undefined) return;
+    const { config, changed, needRestart } = reload;
+    this.#config = { ...config, mount: this.#config.mount };
+    this.#log.info('config-changed', { changed, needRestart });
+    this.#tellOfConfig([{ type: 'reload', reload: { ...reload, config: this.#config } }]);
+    void this.#mountNatives();
+  }
+
+  #refuse(problem: ConfigError): void {
+    this.#log.warn('config-refused', { reason: problem.message });
+    const [reload] = this.#reloaded.filter(({ type }) => type === 'reload');
+    this.#tellOfConfig([...(reload === undefined ? [] : [reload]), { type: 'refuse', reason: problem.message }]);
+  }
+
+  #tellOfConfig(messages: readonly ToDaemon[]): void {
+    this.#reloaded = messages;
+    if (this.#daemon !== undefined) for (const message of messages) void send(this.#daemon, message);
+  }
+
+  /** Resolves when each rule is carried out, or has a state that says why not. */
+  async #mountNatives(): Promise<void> {
+    const { mount, owner, tenant, native } = this.#config;
+    this.#goOn();
+    this.#native ??= new NativeMounts({ mount, owner, log: this.#log, notify: (notice) => this.#notifyDaemon(notice) });
+    await this.#native.configure(native.rules, { tenant, tenantId: this.#tenantId, allow: native.allow });
+  }
+
+  /** The kernel has forgotten what it was to forget: to the next daemon that isn't said, since it may be mounted on by then. */
+  #noticed(number: number): void {
+    const known = this.#notice;
+    if (known === undefined || known.message.number !== number) return;
+    known.message = { ...known.message, notice: { ...known.message.notice, refresh: [] } };
+    known.done();
+  }
+
+  #notifyDaemon(notice: NativeNotice): Promise<void> {
+    return new Promise((done) => {
+      const number = (this.#notice?.message.number ?? 0) + 1;
+      this.#notice = { message: { type: 'native', number, notice }, done };
+      if (this.#daemon !== undefined) void send(this.#daemon, this.#notice.message);
+    });
   }
 
   /** Starts the embedded server, and another one on its data whenever it ends. */
@@ -149,6 +218,7 @@ export class Supervisor {
       database: this.#database(),
       databaseDirectory: this.#embedded === undefined ? undefined : this.#config.data,
       resume: this.#negotiated,
+      native: this.#notice?.message.notice,
     };
     const serving = this.#followDaemon(daemon);
     await send(daemon, start);
@@ -162,12 +232,19 @@ export class Supervisor {
       daemon.on('message', (message: FromDaemon) => {
         if (message.type === 'fatal') reject(new StartError(message.message));
         else if (message.type === 'negotiated') this.#negotiated = message.negotiated;
-        else if (message.type === 'prepared') this.#mount(daemon).catch(reject);
-        else {
+        else if (message.type === 'prepared') {
+          this.#tenantId = message.tenantId;
+          this.#mount(daemon).catch(reject);
+        } else if (message.type === 'native') {
+          this.#noticed(message.number);
+        } else {
           if (this.#negotiated !== undefined && this.#restarts.length > 0)
             this.#log.info('daemon-restarted', { daemonPid: daemon.pid, replayed: message.replayed });
           serving = true;
           resolve();
+          // What was said while there was no daemon.
+          for (const missed of [...this.#reloaded, ...(this.#notice ? [this.#notice.message] : [])])
+            void send(daemon, missed);
         }
       });
       daemon.then(({ exitCode, signal }) => {
@@ -247,9 +324,13 @@ export class Supervisor {
   async #stop(): Promise<void> {
     const started = performance.now();
     clearTimeout(this.#syncTimer);
+    if (this.#native !== undefined) await within(LEAVE_GRACE_MS, this.#native.stop());
+    // What the kernel holds of files that someone keeps open wouldn't be handed over by a lazy unmount.
+    if (this.#mounted) await within(LEAVE_GRACE_MS, takeKernelPages(this.#config.mount));
     if (this.#mounted) await this.#leaveMount();
     await this.#stopDaemon();
     await this.#starting;
+    await this.#following?.close();
     if (this.#embedded !== undefined) await this.#embedded.stop();
     for (const handle of [this.#device, this.#memory]) if (handle >= 0) closeHandle(handle);
     this.#device = -1;
@@ -319,4 +400,14 @@ function spawnDaemon(device: number, memory: number) {
 async function send(daemon: Daemon, message: ToDaemon): Promise<void> {
   // A daemon that is gone needs no message: its end is seen to where it's followed.
   await daemon.sendMessage(JSON.parse(JSON.stringify(message))).catch(() => {});
+}
+
+/** Waits for something no longer than this; how it ends is its own affair. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work.catch(() => {}), deadline]);
+  clearTimeout(timer);
 }

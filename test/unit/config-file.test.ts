@@ -64,6 +64,11 @@ policy = "lru"
 [control]
 visible = true
 access = "group"
+[native]
+allow = "/var/tarbox:/srv"
+[[native_mounts]]
+path = "/.venv"
+source = "/srv/{tenant}"
 [log]
 level = "warn"
 trace = "fuse"
@@ -96,10 +101,12 @@ describe('the file', () => {
       'cache.policy': 'lru',
       TARBOX_CONTROL_VISIBLE: 'true',
       TARBOX_CONTROL_ACCESS: 'group',
+      TARBOX_NATIVE_MOUNTS: '[{"path":"/.venv","source":"/srv/{tenant}","shared":false,"priority":0}]',
+      TARBOX_NATIVE_ALLOW: '/var/tarbox:/srv',
       TARBOX_LOG_LEVEL: 'warn',
       TARBOX_TRACE: 'fuse',
     });
-    for (const { toml } of ALL_SETTINGS) if (toml !== undefined) expect(EVERYTHING).toContain(toml.split('.')[1]);
+    for (const { toml } of ALL_SETTINGS) if (toml !== undefined) expect(EVERYTHING).toContain(toml.split('.').at(-1));
   });
 
   it('yields to the environment', () => {
@@ -128,7 +135,6 @@ describe('the file', () => {
     ['[[cache]]\npolicy = "lru"', 'cache is a section: write [cache] on a line of its own'],
     ['[audit]\nlevel = "full"', '[audit]: this version has no such setting; remove the section'],
     ['[layer]\nauto_checkpoint = true', '[layer]: this version has no such setting; remove the section'],
-    ['[[native_mounts]]\npath = "/x"', '[native_mounts]: this version has no such setting; remove the section'],
     ['[log]\nlevel = ', 'line 2, column 9: invalid value'],
   ])('%j is refused', (toml, line) => {
     expect(refusal(toml)).toBe(line);
@@ -144,6 +150,16 @@ describe('the file', () => {
 
   it('is checked also where the environment wins', () => {
     expect(() => load('[workspace]\ntenant = "a/b"', { TARBOX_TENANT: 'green' })).toThrow("tenant is 'a/b'");
+  });
+
+  it.each([
+    '[[native_mounts]]\npath = "/x"',
+    '[[native_mounts]]\npath = "/x"\nsource = "/y"\nsorce = "/z"',
+    '[[native_mounts]]\npath = "/x"\nsource = "/y"\nmode = "wr"',
+    '[native_mounts]\npath = "/x"\nsource = "/y"',
+    'native_mounts = "/x"',
+  ])('%j is refused as a rule', (toml) => {
+    expect(refusal(toml)).toMatch(/^native_mounts is '.*'; allowed is a list of \{"path", "source"\} with "mode"/);
   });
 
   it.each([

@@ -37,6 +37,7 @@ describe('the configuration', () => {
       quota: { bytes: 0, inodes: 0 },
       cache: { metadataBytes: 64 * 2 ** 20, chunkBytes: 32 * 2 ** 20 },
       maxFileBytes: 2 ** 40,
+      native: { rules: [], allow: ['/var/tarbox'] },
       configFile: undefined,
     });
   });
@@ -66,6 +67,9 @@ describe('the configuration', () => {
       TARBOX_METADATA_CACHE: '1GiB',
       TARBOX_CHUNK_CACHE: '2MiB',
       TARBOX_MAX_FILE_SIZE: String(Number.MAX_SAFE_INTEGER - 4096),
+      TARBOX_NATIVE_MOUNTS:
+        '[{"path":"/a","source":"/b","priority":2},{"path":"/c","source":"/d","mode":"ro","shared":true}]',
+      TARBOX_NATIVE_ALLOW: '/b:/d/',
     });
     expect(config).toEqual({
       tenant: 'a.b_c-D',
@@ -86,6 +90,13 @@ describe('the configuration', () => {
       quota: { bytes: 4e9, inodes: 1000 },
       cache: { metadataBytes: 2 ** 30, chunkBytes: 2 * 2 ** 20 },
       maxFileBytes: Number.MAX_SAFE_INTEGER - 4096,
+      native: {
+        rules: [
+          { path: '/a', source: '/b', mode: undefined, shared: false, priority: 2 },
+          { path: '/c', source: '/d', mode: 'ro', shared: true, priority: 0 },
+        ],
+        allow: ['/b', '/d'],
+      },
       configFile: undefined,
     });
   });
@@ -163,7 +174,7 @@ describe('an unknown variable', () => {
   });
 
   it('of a later version is refused as such', () => {
-    for (const name of ['TARBOX_AUDIT_OVERFLOW', 'TARBOX_NATIVE_ALLOW'])
+    for (const name of ['TARBOX_AUDIT_OVERFLOW', 'TARBOX_LAYER_AUTO_CHECKPOINT'])
       expect(refusal({ [name]: 'x' })).toBe(`'${name}': this version has no such setting; unset it`);
   });
 

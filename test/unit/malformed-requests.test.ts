@@ -5,6 +5,7 @@ import { FsError } from '../../src/errno.ts';
 import { CONTROL_VIEW, nodeidHi } from '../../src/fuse/context.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { handlerTable } from '../../src/fuse/handlers/table.ts';
+import { Placeholders } from '../../src/fuse/placeholders.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from '../../src/fuse/session.ts';
 import { traceRequest } from '../../src/fuse/trace.ts';
 import { attrOut, inHeader, readIn, setattrIn } from '../../src/fuse/wire/abi.ts';
@@ -43,6 +44,7 @@ class Bench {
       services: {
         sync: () => Promise.resolve(),
         space: () => ({ totalBytes: 0, freeBytes: 0, totalInodes: 0, freeInodes: 0 }),
+        placeholders: new Placeholders(),
         control: controlTree(files, { access: 'owner', visible: true, owner, startedMs: 0 }),
         closeWaits: false,
         frozen: () => undefined,

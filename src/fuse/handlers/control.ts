@@ -2,7 +2,14 @@ import { ROOT_INO } from '../../brand.ts';
 import type { ControlEntry, ControlTarget } from '../../control/port.ts';
 import { errno, FsError } from '../../errno.ts';
 import { CONTROL_VIEW, type Context, SNAPSHOT_LAYERS, SNAPSHOT_VIEW } from '../context.ts';
-import { controlIno, putControlAttributes, putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
+import {
+  controlIno,
+  putControlAttributes,
+  putControlEntry,
+  putControlStatx,
+  putEntry,
+  putUnreferenced,
+} from '../reply.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from '../session.ts';
 import {
   batchForgetIn,
@@ -46,6 +53,8 @@ export function serveControl(context: Context): number {
     case OPCODE.GETATTR:
     case OPCODE.SETATTR:
       return putControlAttributes(context.reply, PAYLOAD, id, control.attributes(id));
+    case OPCODE.STATX:
+      return putControlStatx(context.reply, PAYLOAD, id, control.attributes(id));
     case OPCODE.OPEN:
       return open(context, id);
     case OPCODE.CREATE:

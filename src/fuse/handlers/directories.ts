@@ -12,7 +12,8 @@ import type { Inode } from '../../vfs/inode.ts';
 import { Missing } from '../../vfs/miss.ts';
 import { forget } from '../../vfs/ops/remove.ts';
 import { type Context, inoOf, viewIn } from '../context.ts';
-import { controlIno, putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
+import type { Placeholder } from '../placeholders.ts';
+import { controlIno, placeholderIno, putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
 import { NO_REPLY, PAYLOAD } from '../session.ts';
 import { batchForgetIn, forgetIn, forgetOne, readIn } from '../wire/abi.ts';
 import { appendDirent, appendDirentPlus } from '../wire/dirent.ts';
@@ -23,6 +24,8 @@ import { CONTROL_NAME } from './names.ts';
 const ARGUMENT = 40;
 /** Cookie of `.tarbox` where it's listed; names of the tree start at 16. */
 const CONTROL_COOKIE = 3;
+/** Cookies of placeholders, in the order of their numbers: above those of any name. */
+const PLACEHOLDER_COOKIES = 2 ** 52;
 /** Inodes that one listing asks for at once, at most: an answer of a page or two names no more. */
 const INODES_AT_ONCE = 512;
 
@@ -54,16 +57,42 @@ function list(context: Context, plus: boolean): number {
   const last = lastLoaded(directory, order);
   if (first >= last && !directory.complete)
     throw new Missing({ kind: 'directory', parent: inode.ino, after: directory.loadedTo });
+  const placeholders = context.frozen ? [] : context.services.placeholders.within(context.workspace, inode.ino);
   if (offset === 0) context.workspace.listing(inode);
   if (plus) requireInodes(context, order, first, last, end - at);
   for (let index = first; index < last; index++) {
     const dentry = order[index];
     if (dentry === undefined || !dentry.live) continue;
+    if (placeholders.some(({ path }) => path.at(-1) === dentry.name)) continue; // hidden by it
     const next = plus ? appendPlus(context, dentry, at, end) : append(context, dentry, at, end);
-    if (next < 0) break;
+    if (next < 0) return at - PAYLOAD;
     at = next;
   }
+  if (last === order.length && directory.complete) at = listPlaceholders(context, placeholders, offset, plus, at, end);
   return at - PAYLOAD;
+}
+
+/** After all the others. None takes a reference: whoever wants one looks it up. */
+function listPlaceholders(
+  context: Context,
+  placeholders: readonly Placeholder[],
+  offset: number,
+  plus: boolean,
+  start: number,
+  end: number,
+): number {
+  const append = plus ? appendDirentPlus : appendDirent;
+  let at = start;
+  for (const { id, path, directory } of placeholders) {
+    const name = path.at(-1) ?? '';
+    const cookie = PLACEHOLDER_COOKIES + id;
+    if (cookie <= offset) continue;
+    const next = append(context.reply, at, end, placeholderIno(id), cookie, directory ? DT.DIR : DT.REG, name);
+    if (next < 0) break;
+    if (plus) putUnreferenced(context.reply, next);
+    at = plus ? next + plusBytes(name.length) : next;
+  }
+  return at;
 }
 
 /** Index behind the dentries that no unloaded one can come before. */

@@ -1,4 +1,4 @@
-import { ROOT_INO } from '../../brand.ts';
+import { type Ino, ROOT_INO } from '../../brand.ts';
 import { errno, FsError } from '../../errno.ts';
 import { findName } from '../../vfs/directory.ts';
 import { NAME_MAX_BYTES } from '../../vfs/geometry.ts';
@@ -7,7 +7,7 @@ import { createNode, createTemporary, link } from '../../vfs/ops/create.ts';
 import { rmdir, unlink } from '../../vfs/ops/remove.ts';
 import { type RenameMode, rename } from '../../vfs/ops/rename.ts';
 import { type Context, viewIn } from '../context.ts';
-import { putAbsent, putControlEntry, putEntry } from '../reply.ts';
+import { putAbsent, putControlEntry, putEntry, putPlaceholderEntry } from '../reply.ts';
 import { PAYLOAD } from '../session.ts';
 import { createIn, linkIn, mkdirIn, mknodIn, openOut, rename2In, renameIn } from '../wire/abi.ts';
 import { FOPEN, O, RENAME } from '../wire/flags.ts';
@@ -32,12 +32,27 @@ function requireUnreserved(parent: number, name: string): void {
     throw new FsError('EPERM', `/${CONTROL_NAME} is reserved: it holds the control files`);
 }
 
+/** Something is to be made by this name. @throws {FsError} EPERM, EEXIST when that's a name of ours */
+function requireFree(context: Context, parent: Ino, name: string): void {
+  requireUnreserved(parent, name);
+  context.services.placeholders.requireFree(context.live, parent, name);
+}
+
+/** What has this name is to be removed, renamed or replaced. @throws {FsError} EPERM, EBUSY when that's ours to keep */
+function requireIdle(context: Context, parent: Ino, name: string): void {
+  requireUnreserved(parent, name);
+  context.services.placeholders.requireIdle(context.live, parent, name);
+}
+
 export function handleLookup(context: Context): number {
   const { workspace, reply } = context;
+  const { placeholders } = context.services;
   const name = context.name(ARGUMENT);
   const parentIno = context.ino;
   if (parentIno === ROOT_INO && name === CONTROL_NAME && context.frozen === undefined)
     return putControlEntry(reply, PAYLOAD, 0, context.services.control.attributes(0));
+  const placeholder = context.frozen === undefined ? placeholders.find(workspace, parentIno, name) : undefined;
+  if (placeholder !== undefined) return putPlaceholderEntry(context, PAYLOAD, placeholder, workspace.inode(ROOT_INO));
   const parent = workspace.directory(parentIno);
   if (name === '.' || name === '..')
     return putEntry(context, PAYLOAD, name === '.' ? parent : workspace.directory(parent.parent));
@@ -66,28 +81,28 @@ export function handleSymlink(context: Context): number {
 
 function create(context: Context, name: string, node: Parameters<typeof createNode>[3]): number {
   const parent = context.ino;
-  requireUnreserved(parent, name);
+  requireFree(context, parent, name);
   return putEntry(context, PAYLOAD, createNode(context.workspace, parent, name, node, context.caller));
 }
 
 export function handleLink(context: Context): number {
   const { oldnodeidLo, oldnodeidHi } = readLink(context.request, ARGUMENT);
   const name = context.name(ARGUMENT + linkIn.size);
-  requireUnreserved(context.ino, name);
+  requireFree(context, context.ino, name);
   const inode = link(context.workspace, context.liveIno(oldnodeidLo, oldnodeidHi), context.ino, name);
   return putEntry(context, PAYLOAD, inode);
 }
 
 export function handleUnlink(context: Context): number {
   const name = context.name(ARGUMENT);
-  requireUnreserved(context.ino, name);
+  requireIdle(context, context.ino, name);
   unlink(context.workspace, context.ino, name);
   return 0;
 }
 
 export function handleRmdir(context: Context): number {
   const name = context.name(ARGUMENT);
-  requireUnreserved(context.ino, name);
+  requireIdle(context, context.ino, name);
   rmdir(context.workspace, context.ino, name);
   return 0;
 }
@@ -111,11 +126,11 @@ function renameMode(flags: number): RenameMode | undefined {
   return flags === RENAME.EXCHANGE ? 'exchange' : undefined;
 }
 
-function moveName(context: Context, at: number, newParent: Context['ino'], mode: RenameMode): number {
+function moveName(context: Context, at: number, newParent: Ino, mode: RenameMode): number {
   const oldName = context.name(at);
   const newName = context.name(context.nameEnd(at) + 1);
-  requireUnreserved(context.ino, oldName);
-  requireUnreserved(newParent, newName);
+  requireIdle(context, context.ino, oldName);
+  requireIdle(context, newParent, newName);
   rename(context.workspace, context.ino, oldName, newParent, newName, mode);
   return 0;
 }
@@ -126,7 +141,7 @@ export function handleCreate(context: Context): number {
   const { flags, mode, umask, openFlags } = readCreate(context.request, ARGUMENT);
   const name = context.name(ARGUMENT + createIn.size);
   const parentIno = context.ino;
-  requireUnreserved(parentIno, name);
+  requireFree(context, parentIno, name);
   const existing = findName(workspace.directory(parentIno), name);
   if (existing === undefined) {
     const node = { mode: fileType.regular | (mode & ~fileType.mask), umask, rdev: 0, target: '' };
