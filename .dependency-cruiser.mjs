@@ -9,7 +9,7 @@ const MAY_IMPORT = {
   store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand'],
   layers: ['vfs', 'content', 'errno', 'brand'],
   control: ['vfs', 'layers', 'native/rule', 'errno', 'brand'],
-  fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock'],
+  fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock', 'histogram'],
   native: ['fuse/libc', 'fuse/device', 'fuse/placeholders', 'fuse/reply', 'log', 'errno'],
   config: ['log', 'errno', 'native/rule'],
   embedded: ['log'],

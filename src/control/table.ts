@@ -6,6 +6,7 @@ import { type GarbageFilesParts, garbageFiles } from './gc.ts';
 import { type HistoryFilesParts, historyFiles } from './history.ts';
 import { type LayerFilesParts, layerFiles } from './layers.ts';
 import { type NativeFilesParts, nativeFiles } from './native.ts';
+import { type StatsFilesParts, statsFiles } from './stats.ts';
 
 /** What the control files tell of and act on. */
 export interface ControlParts
@@ -14,7 +15,8 @@ export interface ControlParts
     HistoryFilesParts,
     GarbageFilesParts,
     CheckFilesParts,
-    NativeFilesParts {
+    NativeFilesParts,
+    StatsFilesParts {
   readonly version: () => object;
   readonly health: () => object;
   readonly config: () => object;
@@ -42,6 +44,7 @@ export function controlFiles(parts: ControlParts): readonly ControlRow[] {
     ...layerFiles(parts),
     ...diffFiles(parts),
     ...historyFiles(parts),
+    ...statsFiles(parts),
     ...nativeFiles(parts),
     {
       path: 'control/flush',

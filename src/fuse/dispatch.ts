@@ -15,6 +15,7 @@ import { serveControl } from './handlers/control.ts';
 import { servePlaceholder } from './handlers/placeholder.ts';
 import { type HandlerRow, handlerTable } from './handlers/table.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from './session.ts';
+import { CONTROL_SERIES, type Traffic } from './traffic.ts';
 import { inHeader, interruptIn } from './wire/abi.ts';
 import { UNIQUE_RESEND_HI } from './wire/flags.ts';
 import { OPCODE, operationOf } from './wire/operations.ts';
@@ -40,6 +41,8 @@ export interface DispatchParts {
   /** Whether the process was killed, so that nobody waits for what it asked for. */
   readonly isKilled: (pid: number) => boolean;
   readonly setxattrExtended: boolean;
+  /** What is counted of the requests. */
+  readonly traffic: Traffic;
 }
 
 /** An operation that changed something, as it was asked for and answered. */
@@ -67,6 +70,8 @@ export interface Carried {
 /** A request that waits, by its unique number. */
 interface Parked {
   readonly request: Buffer;
+  /** When it came. */
+  readonly startedMs: number;
   cancelled: boolean;
 }
 
@@ -86,6 +91,8 @@ export class Dispatcher {
   /** Answers of an earlier daemon's operations, for those who still wait for them. */
   #answers: Map<number, KeptAnswer> | undefined;
   #timeMs = 0;
+  /** When the request being served came, on the monotonic clock. */
+  #startedMs = 0;
   #gate: { readonly opened: Promise<void>; readonly open: () => void } | undefined;
   readonly #accepted: { -readonly [K in keyof Accepted]: Accepted[K] };
   /** Those among the parked that a signal has reached; the kernel tells of the first one only. */
@@ -110,6 +117,25 @@ export class Dispatcher {
 
   /** Serves a request as it came from the kernel. See `Serve` of session.ts. */
   serve(request: Buffer, length: number, reply: Buffer): number {
+    return this.#serveSince(performance.now(), request, length, reply);
+  }
+
+  #serveSince(startedMs: number, request: Buffer, length: number, reply: Buffer): number {
+    this.#startedMs = startedMs;
+    const result = this.#serve(request, length, reply);
+    if (result !== PARKED) this.#record(startedMs, this.#series, result === NO_REPLY ? 0 : result, length);
+    return result;
+  }
+
+  get #series(): number {
+    return this.#context.view === CONTROL_VIEW ? CONTROL_SERIES : this.#context.header.opcode;
+  }
+
+  #record(startedMs: number, series: number, result: number, requestBytes: number): void {
+    this.#parts.traffic.record(series, performance.now() - startedMs, result, requestBytes);
+  }
+
+  #serve(request: Buffer, length: number, reply: Buffer): number {
     const context = this.#context;
     try {
       context.take(request, length, reply);
@@ -142,7 +168,11 @@ export class Dispatcher {
       }
       return this.#finish(row.handle(context), length);
     } catch (problem) {
-      if (problem instanceof Missing) return this.#park(length, this.#parts.load(context.workspace, problem.miss));
+      if (problem instanceof Missing) {
+        if (problem.miss.kind === 'chunks') this.#parts.traffic.chunkMisses++;
+        else this.#parts.traffic.metadataMisses++;
+        return this.#park(length, this.#parts.load(context.workspace, problem.miss));
+      }
       const failed = this.#failed(problem);
       const result = row.forgets ? NO_REPLY : failed;
       if (this.#parts.workspace.mutated) this.#accept(length, result);
@@ -191,7 +221,7 @@ export class Dispatcher {
     const request = Buffer.from(this.#context.request.subarray(0, length));
     const { uniqueLo, uniqueHi } = this.#context.header;
     const forgets = this.#rows[this.#context.header.opcode]?.forgets === true;
-    const parked: Parked = { request, cancelled: false };
+    const parked: Parked = { request, startedMs: this.#startedMs, cancelled: false };
     const key = requestNumber(uniqueLo, uniqueHi);
     this.#parked.set(key, parked);
     const again = (result: () => number) => {
@@ -201,7 +231,7 @@ export class Dispatcher {
       if (code !== NO_REPLY && code !== PARKED && !forgets) this.#parts.reply(uniqueLo, uniqueHi, code);
     };
     ready.then(
-      () => again(() => this.serve(request, request.length, this.#parts.replyBuffer())),
+      () => again(() => this.#serveSince(parked.startedMs, request, request.length, this.#parts.replyBuffer())),
       (problem: unknown) =>
         again(() => {
           this.#context.take(request, request.length, this.#parts.replyBuffer());
@@ -217,11 +247,14 @@ export class Dispatcher {
     const built = result > 0 ? Buffer.from(this.#context.reply.subarray(PAYLOAD, PAYLOAD + result)) : undefined;
     const request = Buffer.from(this.#context.request.subarray(0, 40));
     const key = requestNumber(uniqueLo, uniqueHi);
-    const parked: Parked = { request, cancelled: false };
+    const parked: Parked = { request, startedMs: this.#startedMs, cancelled: false };
+    const series = this.#series;
+    const requestBytes = this.#context.header.len;
     this.#parked.set(key, parked);
     const answer = (code: number, bytes: Buffer | undefined) => {
       if (parked.cancelled) return;
       this.#parked.delete(key);
+      this.#record(parked.startedMs, series, code, requestBytes);
       bytes?.copy(this.#parts.replyBuffer(), PAYLOAD);
       this.#parts.reply(uniqueLo, uniqueHi, code);
     };

@@ -12,6 +12,7 @@ import type { Workspace } from '../vfs/workspace.ts';
 import type { Comparing } from './comparing.ts';
 import type { Health } from './health.ts';
 import type { NativePart } from './native.ts';
+import type { Statistics } from './statistics.ts';
 import type { Upkeep } from './upkeep.ts';
 
 /** The parts of a daemon that its control files tell of. */
@@ -24,6 +25,7 @@ export interface ControlSources {
   readonly comparing: Comparing;
   readonly upkeep: Upkeep;
   readonly native: NativePart;
+  readonly statistics: Statistics;
   readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
@@ -32,16 +34,23 @@ export interface ControlSources {
 /** `/.tarbox` of a running daemon. */
 export function controlPort(sources: ControlSources): ControlPort {
   const { config, health, journal, workspace, layers, upkeep, takeKernelPages, negotiated, startedMs } = sources;
+  const version = () => ({
+    tarbox: packageVersion,
+    fuse: `${negotiated.major}.${negotiated.minor}`,
+    node: process.version,
+  });
+  const { statistics } = sources;
+  const measured = { config, workspace, journal, health, version, nativeMounts: () => sources.native.statuses };
   const files = controlFiles({
-    version: () => ({
-      tarbox: packageVersion,
-      fuse: `${negotiated.major}.${negotiated.minor}`,
-      node: process.version,
-    }),
+    version,
+    performance: () => statistics.performance(),
+    cache: () => statistics.cache(measured),
+    metrics: () => statistics.metrics(measured),
     health: () => ({
       ...health.report(),
       tenant: config().tenant,
       up_since: new Date(startedMs).toISOString(),
+      last_commit_at: statistics.committedAt?.toISOString() ?? null,
       dirty_bytes: journal.dirtyBytes,
     }),
     config: () => effectiveConfig(config()),

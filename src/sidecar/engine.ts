@@ -32,6 +32,7 @@ import { localLogBytes } from './memory.ts';
 import { DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
 import { NativePart } from './native.ts';
 import { type Recovered, recover } from './recovery.ts';
+import { Statistics } from './statistics.ts';
 import { Tenancy } from './tenancy.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -59,6 +60,7 @@ export class Engine {
   readonly #tenancy: Tenancy;
   readonly #device: Device;
   readonly #native: NativePart;
+  readonly #statistics = new Statistics();
   #workspace!: Workspace;
   #journal!: Journal;
   #loads!: Loads;
@@ -109,7 +111,7 @@ export class Engine {
     this.#journal = new Journal(
       {
         workspace: this.#workspace,
-        commits: this.#tenancy.commits,
+        commits: this.#statistics.measured(this.#tenancy.commits),
         localLog: this.#localLog,
         loadsSettled: () => this.#loader.settled(),
         onState: (state, reason) => {
@@ -276,6 +278,7 @@ export class Engine {
           comparing: this.#comparing,
           upkeep: this.#upkeep,
           native: this.#native,
+          statistics: this.#statistics,
           takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),
@@ -296,6 +299,7 @@ export class Engine {
       replyBuffer: () => this.#session.replyBuffer,
       onDefect: (request, problem) => this.#log.error('request-failed', { request, problem }),
       isKilled,
+      traffic: this.#statistics.traffic,
       setxattrExtended: negotiated.flags.SETXATTR_EXT,
     });
     this.#dispatcher = dispatcher;
@@ -356,6 +360,7 @@ export class Engine {
   /** Commits everything and gives the tenant back. */
   async stop(): Promise<void> {
     clearInterval(this.#freeTimer);
+    this.#statistics.stop();
     this.#session?.stop();
     this.#upkeep?.stop();
     try {

@@ -8,6 +8,7 @@ import { handlerTable } from '../../src/fuse/handlers/table.ts';
 import { Placeholders } from '../../src/fuse/placeholders.ts';
 import { NO_REPLY, PARKED, PAYLOAD } from '../../src/fuse/session.ts';
 import { traceRequest } from '../../src/fuse/trace.ts';
+import { Traffic } from '../../src/fuse/traffic.ts';
 import { attrOut, inHeader, readIn, setattrIn } from '../../src/fuse/wire/abi.ts';
 import { FATTR } from '../../src/fuse/wire/flags.ts';
 import { OPCODE, type Operation, operations } from '../../src/fuse/wire/operations.ts';
@@ -58,6 +59,7 @@ class Bench {
       reply: (unique, _, result) => this.answers.set(unique, result),
       replyBuffer: () => this.reply,
       onDefect: (request) => this.defects.push(request),
+      traffic: new Traffic(),
       isKilled: () => false,
       setxattrExtended: true,
     });
