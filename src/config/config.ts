@@ -27,6 +27,7 @@ export function loadConfig(env: Environment): Config {
     tenant,
     createTenant: read(SETTINGS.createTenant),
     mount: read(SETTINGS.mount) ?? join('/workspace', tenant),
+    protectMountPoint: read(SETTINGS.protectMountPoint),
     requirePropagation: read(SETTINGS.requirePropagation),
     data: read(SETTINGS.data),
     database: {

@@ -29,6 +29,8 @@ export interface Config {
   readonly createTenant: boolean;
   /** Absolute path. */
   readonly mount: string;
+  /** Nothing can be made in the mount's directory while nothing is mounted there. */
+  readonly protectMountPoint: boolean;
   /** The start fails where what is mounted can't be seen by other containers. */
   readonly requirePropagation: boolean;
   /** Absolute path. */

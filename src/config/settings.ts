@@ -123,6 +123,15 @@ export const SETTINGS = {
     description: 'where the workspace is mounted; /workspace/<tenant> when not set',
     of: (config) => config.mount,
   }),
+  protectMountPoint: setting({
+    env: 'TARBOX_PROTECT_MOUNT_POINT',
+    toml: 'workspace.protect_mount_point',
+    kind: yesOrNo,
+    fallback: true,
+    description:
+      'whether the directory underneath is made immutable, so that nobody writes there when nothing is mounted',
+    of: (config) => config.protectMountPoint,
+  }),
   requirePropagation: setting({
     env: 'TARBOX_REQUIRE_PROPAGATION',
     toml: 'workspace.require_propagation',

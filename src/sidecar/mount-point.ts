@@ -17,7 +17,8 @@ const MAX_LINKS = 40;
  *
  * @throws {StartError}
  */
-export async function prepareMountPoint({ mount: path, requirePropagation }: Config, log: Logger): Promise<string> {
+export async function prepareMountPoint(config: Config, log: Logger): Promise<string> {
+  const path = config.mount;
   const directory = withoutLinks(path);
   const found = mountOf(directory);
   if (found?.type === 'fuse.tarbox') {
@@ -30,10 +31,11 @@ export async function prepareMountPoint({ mount: path, requirePropagation }: Con
   attempt(path, () => makeDirectory(directory));
   if (attempt(path, () => readdirSync(directory)).length > 0)
     throw new StartError(`${directory} is not empty: what is in it would be hidden; move it away, or set TARBOX_MOUNT`);
-  if (requirePropagation) refuseIsolated(directory);
+  if (config.requirePropagation) refuseIsolated(directory);
   // Whoever works there while nothing is mounted would believe that their files are kept, and hide them later.
-  const problem = setImmutable(directory, true);
-  if (problem !== undefined) log.info('mount-point-writable', { mount: directory, reason: problem });
+  const problem = setImmutable(directory, config.protectMountPoint);
+  if (problem !== undefined && config.protectMountPoint)
+    log.info('mount-point-writable', { mount: directory, reason: problem });
   return directory;
 }
 

@@ -1,3 +1,5 @@
+import { renameSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildImages, missingForContainers } from './engine.ts';
 import { Stack } from './stack.ts';
@@ -27,8 +29,13 @@ git fsck --strict 2>&1
 
 suite(`the stack of compose/compose.yaml${unless}`, () => {
   let stack: Stack;
+  const configFile = () => join(stack.directory('host'), 'tarbox.toml');
   beforeAll(async () => {
-    stack = new Stack('stack', ['compose.yaml'], { TARBOX_OWNER: '1000:1000' });
+    stack = new Stack('stack', ['compose.yaml'], {
+      TARBOX_OWNER: '1000:1000',
+      TEST_CONFIG: '/etc/tarbox/tarbox.toml',
+    });
+    writeFileSync(configFile(), '');
     await buildImages();
     await stack.up();
     await stack.until('agent', 'test -e /workspace/default/.tarbox/README');
@@ -51,6 +58,21 @@ suite(`the stack of compose/compose.yaml${unless}`, () => {
     expect((await stack.run('tarbox', 'tarbox-health /nowhere')).exitCode).toBe(1);
   });
 
+  it('gives the agent a directory of the host at its own speed, as soon as the configuration file names it', async () => {
+    writeFileSync(`${configFile()}.new`, '[[native_mounts]]\npath = "/.venv"\nsource = "/var/tarbox/venvs/{tenant}"\n');
+    renameSync(`${configFile()}.new`, configFile());
+    await stack.until('agent', 'grep -q " /workspace/default/.venv " /proc/self/mountinfo', '1000:1000');
+    const counted = 'tarbox_written_bytes_total';
+    const written = () => stack.output('agent', `grep "^${counted}" /workspace/default/.tarbox/metrics`);
+    const before = await written();
+    await stack.output('agent', 'cd /workspace/default/.venv && head -c 50M /dev/zero > big && sync big', '1000:1000');
+    expect(await written()).toBe(before);
+    expect(statSync(join(stack.directory('host'), 'venvs/default/big'))).toMatchObject({
+      size: 50 * 2 ** 20,
+      uid: 1000,
+    });
+  });
+
   it('stops while the agent holds a file, having stored what it wrote; nobody can write where the workspace was', async () => {
     await stack.output('agent', 'sh -c "exec sleep 1000 9>/workspace/default/held" & echo $! > /tmp/holder');
     await stack.output('agent', 'echo unsynced > /workspace/default/unsynced', '1000:1000');
@@ -60,9 +82,11 @@ suite(`the stack of compose/compose.yaml${unless}`, () => {
     const { stderr } = await stack.run('agent', 'echo lost > /workspace/default/lost');
     expect(stderr).toMatch(/Operation not permitted|nonexistent/);
     expect(await stack.output('agent', 'ls -A /workspace/default; kill $(cat /tmp/holder)')).toBe('');
+    expect(await stack.output('agent', 'grep -c " /workspace/" /proc/self/mountinfo || true')).toBe('0');
     await stack.compose('start', 'tarbox');
     await stack.until('agent', 'cat /workspace/default/unsynced');
     expect(await stack.output('agent', 'cat /workspace/default/unsynced')).toBe('unsynced');
+    await stack.until('agent', 'test -e /workspace/default/.venv/big');
   });
 
   const services = ['tarbox', 'postgres', 'agent'] as const;

@@ -33,6 +33,7 @@ export class Stack {
       POSTGRES_IMAGE,
       TARBOX_WORKSPACES: this.directory('one'),
       TARBOX_WORKSPACES_TWO: this.directory('two'),
+      TEST_HOST: this.directory('host'),
       ...env,
     };
   }

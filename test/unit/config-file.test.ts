@@ -45,6 +45,7 @@ data_directory = "/data"
 mount = "/mnt/w"
 tenant = "blue"
 tenant_create = false
+protect_mount_point = false
 require_propagation = true
 owner = "1000:1000"
 root_mode = "0700"
@@ -83,6 +84,7 @@ describe('the file', () => {
       TARBOX_DB_POOL_SIZE: '8',
       TARBOX_DATA: '/data',
       TARBOX_MOUNT: '/mnt/w',
+      TARBOX_PROTECT_MOUNT_POINT: 'false',
       TARBOX_REQUIRE_PROPAGATION: 'true',
       TARBOX_TENANT: 'blue',
       TARBOX_TENANT_CREATE: 'false',
