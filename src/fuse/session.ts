@@ -12,6 +12,12 @@ const EINTR = 4;
 const ENOENT = 2;
 const ENODEV = 19;
 
+/**
+ * How often in a row reading may fail for no reason that is known. The runtime may wait for another of its threads
+ * before it gets to the errno of a call, and leave that of its own there.
+ */
+const UNKNOWN_FAILURES = 10;
+
 /** Answers start here in the reply buffer; the header goes before. */
 export const PAYLOAD = 16;
 
@@ -95,6 +101,7 @@ export class Session {
   #serveTurn(): boolean {
     const started = performance.now();
     let lastServed = started;
+    let failures = 0;
     while (!this.#ended) {
       const length = this.#device.read(this.#request);
       const now = performance.now();
@@ -106,7 +113,7 @@ export class Session {
         if (this.#onDrained.length > 0) for (const resolve of this.#onDrained.splice(0)) resolve();
         if (now - lastServed > SPIN_MS) return true;
       } else if (length === -ENODEV) this.#ended = true;
-      else if (length !== -EINTR && length !== -ENOENT)
+      else if (length !== -EINTR && length !== -ENOENT && ++failures > UNKNOWN_FAILURES)
         throw new Error(`reading the FUSE device failed: errno ${-length}`);
     }
     return false;

@@ -139,9 +139,19 @@ export function systemCalls(): Syscalls {
   return made;
 }
 
-/** A C function by its prototype, which the caller's type must say again. */
-export function nativeCall<F extends (...args: never) => unknown>(prototype: string): KoffiFunc<F> {
-  return koffi.load(null).func(prototype) as KoffiFunc<F>; // koffi builds the function from the prototype
+const EAGAIN = 11;
+
+/**
+ * A C function by its prototype, which the caller's type must say again. The runtime may wait for another of its threads
+ * before it gets to reading errno, which is EAGAIN then: a call that failed, it seems, with that fails once more.
+ */
+export function nativeCall<F extends (...args: never[]) => unknown>(prototype: string): F {
+  const call = koffi.load(null).func(prototype) as KoffiFunc<F>; // koffi builds the function from the prototype
+  const again = (...args: never[]) => {
+    const result = call(...args);
+    return typeof result === 'number' && result < 0 && koffi.errno() === EAGAIN ? call(...args) : result;
+  };
+  return again as F; // it takes and gives what `call` does
 }
 
 /** The result of a call, or the errno of its failure as a negative number. */
