@@ -74,7 +74,7 @@ suite(`the stack of compose/compose.yaml${unless}`, () => {
   });
 
   it('stops while the agent holds a file, having stored what it wrote; nobody can write where the workspace was', async () => {
-    await stack.output('agent', 'sh -c "exec sleep 1000 9>/workspace/default/held" & echo $! > /tmp/holder');
+    await stack.output('agent', 'sh -c "exec sleep 1000 9>/workspace/default/held" >/dev/null 2>&1 & echo $! > /tmp/holder');
     await stack.output('agent', 'echo unsynced > /workspace/default/unsynced', '1000:1000');
     await stack.compose('stop', 'tarbox');
     expect(await stack.logs('tarbox')).toMatch(/"event":"stopped","seconds":\d/);
