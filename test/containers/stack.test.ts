@@ -71,10 +71,15 @@ suite(`the stack of compose/compose.yaml${unless}`, () => {
       size: 50 * 2 ** 20,
       uid: 1000,
     });
+    await stack.kill('tarbox');
+    await stack.until('agent', 'test -e /workspace/default/.venv/big');
   });
 
   it('stops while the agent holds a file, having stored what it wrote; nobody can write where the workspace was', async () => {
-    await stack.output('agent', 'sh -c "exec sleep 1000 9>/workspace/default/held" >/dev/null 2>&1 & echo $! > /tmp/holder');
+    await stack.output(
+      'agent',
+      'sh -c "exec sleep 1000 9>/workspace/default/held" >/dev/null 2>&1 & echo $! > /tmp/holder',
+    );
     await stack.output('agent', 'echo unsynced > /workspace/default/unsynced', '1000:1000');
     await stack.compose('stop', 'tarbox');
     expect(await stack.logs('tarbox')).toMatch(/"event":"stopped","seconds":\d/);
@@ -86,7 +91,6 @@ suite(`the stack of compose/compose.yaml${unless}`, () => {
     await stack.compose('start', 'tarbox');
     await stack.until('agent', 'cat /workspace/default/unsynced');
     expect(await stack.output('agent', 'cat /workspace/default/unsynced')).toBe('unsynced');
-    await stack.until('agent', 'test -e /workspace/default/.venv/big');
   });
 
   const services = ['tarbox', 'postgres', 'agent'] as const;
