@@ -6,7 +6,7 @@ const MAY_IMPORT = {
   content: ['vfs/store'],
   vfs: ['errno', 'brand', 'clock'],
   journal: ['vfs', 'errno', 'brand'],
-  store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand'],
+  store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand', 'within'],
   layers: ['vfs', 'content', 'errno', 'brand'],
   control: ['vfs', 'layers', 'native/rule', 'errno', 'brand'],
   fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock', 'histogram'],

@@ -9,6 +9,9 @@
 import { notifyDeleteOut, notifyInvalEntryOut, notifyInvalInodeOut, notifyStoreOut, outHeader } from './wire/abi.ts';
 import { INVAL_ENTRY, NOTIFY } from './wire/flags.ts';
 
+/** Holds a notification with a name of any length. */
+export const NAMED_MESSAGE_BYTES = 512;
+
 const BODY = outHeader.size;
 const writeHeader = outHeader.writer();
 const header = outHeader.blank();

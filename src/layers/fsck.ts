@@ -4,7 +4,14 @@ import { type ByteString, type Place, StoreError } from '../vfs/store.ts';
 import { Findings } from './fsck-findings.ts';
 import { judge } from './fsck-judge.ts';
 import type { Layers } from './layers.ts';
-import type { CheckStore, ContentKey, LayerRecord, RepairStore, StoredTenant } from './port.ts';
+import {
+  type CheckStore,
+  type ContentKey,
+  FIRST_CONTENT,
+  type LayerRecord,
+  type RepairStore,
+  type StoredTenant,
+} from './port.ts';
 import { placeOf } from './tree.ts';
 
 export interface CheckerParts {
@@ -47,8 +54,6 @@ const BAD_COOKIES = 100;
 const NAMES = 500;
 /** What is repaired may show what else is wrong: a name less is a link less. */
 const MAX_PASSES = 4;
-
-const FIRST_KEY: ContentKey = { ino: 0 as Ino, segment: -1, layer: 0 as LayerId }; // before every row
 
 /**
  * Checks the stored tree of every layer, as it's committed at one moment, while the workspace is in use. A layer is
@@ -135,7 +140,7 @@ export class Checker {
   }
 
   async #checkReferences(damaged: readonly ByteString[], findings: Findings): Promise<void> {
-    for (let after: ContentKey | undefined = FIRST_KEY; after !== undefined; ) {
+    for (let after: ContentKey | undefined = FIRST_CONTENT; after !== undefined; ) {
       this.#requireGoing();
       const page = await this.#parts.store.references(after, REFERENCES, damaged);
       findings.counts.references += page.rows;

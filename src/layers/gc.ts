@@ -3,7 +3,7 @@ import { FsError } from '../errno.ts';
 import { type ByteString, StoreError } from '../vfs/store.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Layers } from './layers.ts';
-import type { ContentKey, GarbageStore } from './port.ts';
+import { type ContentKey, FIRST_CONTENT, type GarbageStore } from './port.ts';
 import { placeOf } from './tree.ts';
 
 export interface CollectorParts {
@@ -36,8 +36,6 @@ const SWEPT_CHUNKS = 1000;
 const REMOVED_CHUNKS = 64;
 /** Rows that are removed in one statement. */
 const REMOVED_ROWS = 2000;
-
-const FIRST_KEY: ContentKey = { ino: 0 as Ino, segment: -1, layer: 0 as LayerId }; // before every row
 
 /**
  * Removes what nothing needs any more, in small steps, while the workspace is in use.
@@ -122,7 +120,7 @@ export class Collector {
     if (!dry) await this.#removeRows(collected);
     const { store, between } = this.#parts;
     await between(() => store.begin());
-    let after: ContentKey | undefined = FIRST_KEY;
+    let after: ContentKey | undefined = FIRST_CONTENT;
     while (after !== undefined) {
       this.#requireGoing();
       after = await store.mark(after, MARKED_ROWS);

@@ -156,6 +156,9 @@ export interface ContentKey {
   readonly layer: LayerId;
 }
 
+/** Before every row. */
+export const FIRST_CONTENT: ContentKey = { ino: 0 as Ino, segment: -1, layer: 0 as LayerId }; // no row has these
+
 /** Chunks in the order of their hashes. */
 export interface SweptPage {
   /** Undefined when there are no more. */

@@ -2,7 +2,7 @@ import type { Ino, LayerId } from '../brand.ts';
 import { FsError } from '../errno.ts';
 import { type FrozenTree, nodeidHi, SNAPSHOT_VIEW, viewIn } from '../fuse/context.ts';
 import type { Device } from '../fuse/device.ts';
-import { packIncEpoch, packInvalEntry, packInvalInode } from '../fuse/notify.ts';
+import { NAMED_MESSAGE_BYTES, packIncEpoch, packInvalEntry, packInvalInode } from '../fuse/notify.ts';
 import { snapshotInoBase } from '../fuse/reply.ts';
 import { Layers, type LayersParts, type Stale } from '../layers/layers.ts';
 import type { LayerStore } from '../layers/port.ts';
@@ -16,9 +16,6 @@ import type { NativePart } from './native.ts';
 
 /** Notifications on their way to the kernel at a time, each on a thread of its own. */
 const NOTIFIED_AT_ONCE = 16;
-/** A notification with the longest name. */
-const MESSAGE_BYTES = 512;
-
 export interface LayeringParts extends Omit<LayersParts, 'store' | 'snapshots' | 'invalidate'> {
   readonly store: TenantStore;
   readonly device: Device;
@@ -125,7 +122,7 @@ async function invalidate(device: Device, live: Workspace, native: NativePart, s
   if (native.placeholders.any || device.write(epoch, packIncEpoch(epoch)) < 0)
     for (const { parent, name } of await stale.names()) {
       if (await native.keeps(live, parent, name)) continue;
-      const message = Buffer.alloc(MESSAGE_BYTES);
+      const message = Buffer.alloc(NAMED_MESSAGE_BYTES);
       messages.push({ message, length: packInvalEntry(message, parent >>> 0, nodeidHi(0, parent), name) });
     }
   for (let from = 0; from < messages.length; from += NOTIFIED_AT_ONCE)

@@ -1,7 +1,7 @@
 import type { Ino } from '../brand.ts';
 import { nodeidHi, viewIn } from '../fuse/context.ts';
 import type { Device } from '../fuse/device.ts';
-import { packInvalEntry, packInvalInode } from '../fuse/notify.ts';
+import { NAMED_MESSAGE_BYTES, packInvalEntry, packInvalInode } from '../fuse/notify.ts';
 import { directoryOf, Placeholders, type Step, wayTo } from '../fuse/placeholders.ts';
 import type { NativeNotice } from '../native/mounts.ts';
 import type { NativeStatus } from '../native/rule.ts';
@@ -9,9 +9,6 @@ import { findName } from '../vfs/directory.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Health } from './health.ts';
-
-/** Holds a notification with a name of any length. */
-const MESSAGE_BYTES = 512;
 
 export interface NativePartParts {
   readonly device: Device;
@@ -73,7 +70,7 @@ export class NativePart {
    * that directory.
    */
   async #forgetName(workspace: Workspace, directory: Ino, name: string): Promise<void> {
-    const message = Buffer.alloc(MESSAGE_BYTES);
+    const message = Buffer.alloc(NAMED_MESSAGE_BYTES);
     const hi = nodeidHi(viewIn(workspace, directory), directory);
     await this.#parts.device.writeAway(message, packInvalEntry(message, directory >>> 0, hi, name));
     await this.#parts.device.writeAway(message, packInvalInode(message, directory >>> 0, hi, 0, 0));

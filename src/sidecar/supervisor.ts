@@ -10,6 +10,7 @@ import { closeHandle, makeSharedMemory } from '../fuse/libc.ts';
 import type { Logger, LogLevel } from '../log.ts';
 import { NativeMounts, type NativeNotice } from '../native/mounts.ts';
 import type { DatabaseOptions } from '../store/connection.ts';
+import { within } from '../within.ts';
 import { takeKernelPages } from './kernel-pages.ts';
 import { localLogBytes } from './memory.ts';
 import type { FromDaemon, NativeMessage, StartMessage, ToDaemon } from './messages.ts';
@@ -400,14 +401,4 @@ function spawnDaemon(device: number, memory: number) {
 async function send(daemon: Daemon, message: ToDaemon): Promise<void> {
   // A daemon that is gone needs no message: its end is seen to where it's followed.
   await daemon.sendMessage(JSON.parse(JSON.stringify(message))).catch(() => {});
-}
-
-/** Waits for something no longer than this; how it ends is its own affair. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work.catch(() => {}), deadline]);
-  clearTimeout(timer);
 }

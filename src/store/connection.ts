@@ -1,5 +1,6 @@
 import postgres from 'postgres';
 import { StoreError } from '../vfs/store.ts';
+import { within } from '../within.ts';
 import { type Target, targetOfUrl } from './address.ts';
 import { classify, isUniqueViolation } from './classify.ts';
 import { openSocket } from './socket.ts';
@@ -154,15 +155,6 @@ export class Connection {
     await within(CLOSE_GRACE_MS, link.client.end());
     link.abandon();
   }
-}
-
-async function within(limitMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs);
-  });
-  await Promise.race([work.catch(() => {}), limit]);
-  clearTimeout(timer);
 }
 
 function targetOf(options: DatabaseOptions): Target {
