@@ -2,7 +2,8 @@ import type { ByteString, ChunkRef } from '../vfs/store.ts';
 
 /** Bytes of a SHA-256. */
 export const HASH_BYTES = 32;
-const ENTRY_BYTES = 4 + HASH_BYTES;
+/** Bytes of a chunk in a packed list. */
+export const ENTRY_BYTES = 4 + HASH_BYTES;
 
 /** The list of a segment's chunks as it's stored: for each its length (u32, little-endian) and hash; holes are zeros. */
 export function packChunks(chunks: readonly ChunkRef[]): Buffer {

@@ -168,6 +168,11 @@ export class Journal {
     });
   }
 
+  /** Resolves once no commit is under way, and none is waited for. */
+  async quiet(): Promise<void> {
+    while (this.#running !== undefined) await this.#running;
+  }
+
   get state(): JournalState {
     return this.#state;
   }

@@ -205,6 +205,47 @@ export interface GarbageStore {
   removeUnnamed(place: Place, inos: readonly Ino[]): Promise<number>;
 }
 
+/** A piece of a file's content: a stored chunk, or the bytes that a row has. */
+export type Piece = { readonly hash: ByteString } | { readonly bytes: Buffer };
+
+/** A piece of content that a layer replaced, and what is there instead. */
+export interface Replaced {
+  /** The row that has the old piece. */
+  readonly row: ContentKey;
+  readonly old: Piece;
+  readonly by: Piece;
+}
+
+/** What packing has come to. Bytes are as they were stored, and are now. */
+export interface Packed {
+  readonly chunks: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+}
+
+/**
+ * What packing needs of storage. Each call is a step of bounded size, save `gather`, which takes as long as the layer is
+ * large and changes nothing. Those that change something are fenced by the lease's epoch. What was gathered is lost with
+ * the connection: after `unavailable`, the layer is begun anew. Rejections are StoreErrors.
+ */
+export interface PackStore {
+  /** The oldest frozen layer that isn't packed. */
+  next(): Promise<LayerId | undefined>;
+  /** Finds what the layer of a place has replaced in those below. */
+  gather(place: Place): Promise<void>;
+  /** The pieces in at most `limit` of the rows gathered, behind the number `after`. */
+  replaced(
+    after: number,
+    limit: number,
+  ): Promise<{ readonly last: number | undefined; readonly pieces: readonly Replaced[] }>;
+  /** Stores old pieces as what differs from the new ones where that is smaller. */
+  pack(pieces: readonly Replaced[]): Promise<Packed>;
+  /** Notes that the layer is done. */
+  finish(layer: LayerId): Promise<void>;
+  /** Resolves when no change that was given up can be carried out any more. */
+  fence(): Promise<void>;
+}
+
 /** What is stored of one file as of a layer, for it to be judged. Undefined fields: there's no such file. */
 export interface CheckedFile {
   readonly ino: Ino;

@@ -137,6 +137,7 @@ export class Engine {
       layering: this.#layering,
       journal: this.#journal,
       loadsSettled: () => this.#loader.settled(),
+      onPackFailure: (problem) => this.#log.warn('packing-failed', { problem }),
     });
     await whenAvailable(() => this.#layering.layers.load(this.#start.resume !== undefined));
     await this.#load({ kind: 'inodes', inos: [ROOT_INO] });
@@ -192,7 +193,10 @@ export class Engine {
       now: () => this.#clock.now(),
       takeKernelPages: () => this.#takeKernelPages(),
       commit: () => this.#journal.sync(),
-      seal: (make) => this.#journal.seal(make),
+      seal: async (make) => {
+        await this.#journal.seal(make);
+        this.#upkeep.pack();
+      },
       closeGate: async () => {
         this.#dispatcher?.closeGate();
         await this.#loader.settled();
@@ -312,6 +316,7 @@ export class Engine {
       this.#measureSpace().catch((problem: unknown) => this.#log.warn('statfs-failed', { problem }));
     }, FREE_SPACE_MS).unref();
     if (this.#recovered !== undefined) this.#resume(this.#recovered);
+    this.#upkeep.pack();
     this.#served = this.#session.run();
     await this.#served;
   }

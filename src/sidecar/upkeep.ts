@@ -2,6 +2,7 @@ import { FsError } from '../errno.ts';
 import type { Journal } from '../journal/journal.ts';
 import { type Checked, Checker } from '../layers/fsck.ts';
 import { type Collected, Collector } from '../layers/gc.ts';
+import { Packer } from '../layers/packer.ts';
 import type { TenantStore } from '../store/store.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import { whenAvailable } from './available.ts';
@@ -14,15 +15,18 @@ export interface UpkeepParts {
   readonly journal: Journal;
   /** Resolves when nothing of the live tree is being loaded any more. */
   readonly loadsSettled: () => Promise<void>;
+  /** Tells of what keeps history from being packed. */
+  readonly onPackFailure: (problem: unknown) => void;
 }
 
-/** What keeps a tenant's storage in order, while it's in use: one thing at a time. */
+/** What keeps a tenant's storage in order, while it's in use: one thing at a time, the packer in between. */
 export class Upkeep {
   readonly #collector: Collector;
   readonly #checker: Checker;
+  readonly #packer: Packer;
   #running: string | undefined;
 
-  constructor({ store, workspace, layering, journal, loadsSettled }: UpkeepParts) {
+  constructor({ store, workspace, layering, journal, loadsSettled, onPackFailure }: UpkeepParts) {
     const { layers } = layering;
     this.#collector = new Collector({
       store: store.garbage,
@@ -35,6 +39,18 @@ export class Upkeep {
       whenAvailable,
     });
     this.#checker = new Checker({ store: store.check, layers, commit: () => journal.sync(), whenAvailable });
+    this.#packer = new Packer({
+      store: store.packing,
+      placeOf: (layer) => layers.alone(async () => layers.placeOf(layer)),
+      quiet: () => journal.quiet(),
+      whenAvailable,
+      onFailure: onPackFailure,
+    });
+  }
+
+  /** Packs what frozen layers have replaced, in the background. */
+  pack(): void {
+    this.#packer.start();
   }
 
   /** See `Collector.collect`. @throws {FsError} EBUSY while something else is being done */
@@ -52,7 +68,7 @@ export class Upkeep {
       throw new FsError('EBUSY', this.#running, { hint: 'write the command again when that is done' });
     this.#running = what;
     try {
-      return await work();
+      return await this.#packer.aside(work);
     } finally {
       this.#running = undefined;
     }
@@ -62,5 +78,6 @@ export class Upkeep {
   stop(): void {
     this.#collector.stop();
     this.#checker.stop();
+    this.#packer.stop();
   }
 }

@@ -1,6 +1,6 @@
-import type { Coder } from '../content/coder.ts';
 import type { CheckStore, RepairStore } from '../layers/port.ts';
 import { StoreError } from '../vfs/store.ts';
+import type { Coders } from './chunks.ts';
 import type { Client, Connection } from './connection.ts';
 import {
   badCookies,
@@ -22,7 +22,7 @@ import type { Lease } from './lease.ts';
 type Change = <T>(work: (client: Client, number: number) => Promise<T>) => Promise<T>;
 
 /** Checks in a transaction of a session of its own. */
-export function checkStore(lease: Lease, upkeep: Connection, coder: Coder, change: Change): CheckStore & RepairStore {
+export function checkStore(lease: Lease, upkeep: Connection, coders: Coders, change: Change): CheckStore & RepairStore {
   let losses = -1;
   const here = () => {
     if (losses !== upkeep.losses)
@@ -48,7 +48,7 @@ export function checkStore(lease: Lease, upkeep: Connection, coder: Coder, chang
     namesOf: (place, inos) => step((client) => loadNamesOf(client, lease, place, inos)),
     chunks: async (after, limit) => {
       here();
-      const checked = await checkChunks(upkeep, coder, lease, after, limit);
+      const checked = await checkChunks(upkeep, coders, lease, after, limit);
       here();
       return checked;
     },

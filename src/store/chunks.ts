@@ -1,8 +1,11 @@
 import type { TenantId } from '../brand.ts';
-import type { Coder, EncodedChunk, LentChunk } from '../content/coder.ts';
+import type { Coder, LentChunk } from '../content/coder.ts';
+import { DELTA, type StoredChunk } from '../content/delta.ts';
+import type { DeltaCoder } from '../content/delta-coder.ts';
 import { HASH_BYTES } from '../content/packed.ts';
 import { FsError } from '../errno.ts';
 import type { ByteString } from '../vfs/store.ts';
+import { type Cached, hashList, restoreDeltas } from './bases.ts';
 import { isUniqueViolation } from './classify.ts';
 import type { Client, Connection } from './connection.ts';
 import { copyMessages, copyOut, MESSAGE_HEAD_BYTES, putMessageHead } from './copy.ts';
@@ -10,10 +13,6 @@ import { copyMessages, copyOut, MESSAGE_HEAD_BYTES, putMessageHead } from './cop
 const COLUMNS = '(tenant_id, hash, codec, raw_size, data)';
 /** What a row of COLUMNS has before its data: the number of its fields, their lengths, and the other four. */
 const FRAME_BYTES = MESSAGE_HEAD_BYTES + 2 + (4 + 8) + (4 + HASH_BYTES) + (4 + 2) + (4 + 4) + 4;
-
-function hashList(hashes: readonly ByteString[]): string {
-  return `'{${hashes.map((hash) => `"\\\\x${Buffer.from(hash, 'latin1').toString('hex')}"`).join()}}'::bytea[]`;
-}
 
 /** The chunks among these that aren't stored yet. */
 async function absent(client: Client, tenant: TenantId, chunks: readonly LentChunk[]): Promise<LentChunk[]> {
@@ -75,30 +74,41 @@ function framed(tenant: TenantId, { framed: message, hash, codec, data, rawBytes
 }
 
 async function merge(client: Client, rows: readonly Buffer[]): Promise<void> {
-  await client.unsafe(`CREATE TEMPORARY TABLE incoming (LIKE tarbox.chunks)`);
+  await client.unsafe(`CREATE TEMPORARY TABLE incoming (LIKE tarbox.chunks INCLUDING DEFAULTS)`);
   await copyMessages(client, `COPY incoming ${COLUMNS} FROM STDIN (FORMAT binary)`, rows);
   await client.unsafe(`INSERT INTO tarbox.chunks SELECT * FROM incoming ON CONFLICT DO NOTHING`);
   await client.unsafe('DROP TABLE incoming');
 }
 
+/** What restores chunks, whole ones and deltas. */
+export interface Coders {
+  readonly coder: Coder;
+  readonly deltaCoder: DeltaCoder;
+}
+
 /** See `Loads.chunks`. */
 export async function loadChunks(
   connection: Connection,
-  coder: Coder,
+  { coder, deltaCoder }: Coders,
   tenant: TenantId,
   hashes: readonly ByteString[],
+  cached?: Cached,
 ): Promise<Map<ByteString, Buffer>> {
   const rows = await connection.run((client) =>
     copyOut(
       client,
       // Each is looked up by itself: by a list of them, PostgreSQL may go through all of a table that it thinks small.
       `COPY (SELECT found.* FROM unnest(${hashList(hashes)}) AS wanted (hash), LATERAL (
-         SELECT hash, codec, data FROM tarbox.chunks
+         SELECT hash, codec, data, base_hash FROM tarbox.chunks
          WHERE tenant_id = ${Number(tenant)} AND hash = wanted.hash OFFSET 0) AS found) TO STDOUT (FORMAT binary)`,
     ),
   );
-  const stored = rows.map(storedChunk);
-  const raw = await coder.decode(stored);
+  const all = rows.map(storedChunk);
+  const deltas = all.filter(({ codec }) => codec === DELTA);
+  const wholes = deltas.length === 0 ? all : all.filter(({ codec }) => codec !== DELTA);
+  const raw = await coder.decode(wholes);
+  if (deltas.length > 0) raw.push(...(await restoreDeltas(connection, deltaCoder, tenant, deltas, cached)));
+  const stored = [...wholes, ...deltas];
   const found = new Map<ByteString, Buffer>();
   for (const [index, { hash }] of stored.entries()) {
     const bytes = raw[index];
@@ -109,9 +119,9 @@ export async function loadChunks(
   return found;
 }
 
-function storedChunk([hash, codec, data]: readonly (Buffer | null)[]): EncodedChunk {
+function storedChunk([hash, codec, data, base]: readonly (Buffer | null)[]): StoredChunk {
   if (!hash || !codec || !data) throw new FsError('EIO', 'a stored chunk has no data');
-  return { hash: hash.toString('latin1'), codec: codec.readInt16BE(0), data };
+  return { hash: hash.toString('latin1'), codec: codec.readInt16BE(0), base: base?.toString('latin1'), data };
 }
 
 function hexOf(hash: ByteString): string {

@@ -1,9 +1,8 @@
 import type { Ino, LayerId } from '../brand.ts';
-import type { Coder } from '../content/coder.ts';
 import { FsError } from '../errno.ts';
 import type { BadReference, CheckedFile, ContentKey, NameOf, StoredTenant } from '../layers/port.ts';
 import type { ByteString, Place } from '../vfs/store.ts';
-import { loadChunks } from './chunks.ts';
+import { type Coders, loadChunks } from './chunks.ts';
 import type { Client, Connection } from './connection.ts';
 import { loadLayers, loadTags } from './layers.ts';
 import type { Lease } from './lease.ts';
@@ -225,7 +224,7 @@ export async function badCookies(
 /** Loads chunks and says which of them aren't what their hashes say. */
 export async function checkChunks(
   connection: Connection,
-  coder: Coder,
+  coders: Coders,
   lease: Lease,
   after: ByteString,
   limit: number,
@@ -238,7 +237,7 @@ export async function checkChunks(
     ),
   );
   const sizes = new Map(rows.map((row) => [row.hash.toString('latin1'), row.raw_size]));
-  const load = (hashes: readonly ByteString[]) => loadChunks(connection, coder, lease.tenantId, hashes);
+  const load = (hashes: readonly ByteString[]) => loadChunks(connection, coders, lease.tenantId, hashes);
   const hashes = [...sizes.keys()];
   const damaged: ByteString[] = [];
   let bytes = 0;

@@ -1,8 +1,9 @@
 import { Coder } from '../content/coder.ts';
-import type { CheckStore, GarbageStore, LayerStore, RepairStore, VersionStore } from '../layers/port.ts';
+import { DeltaCoder } from '../content/delta-coder.ts';
+import type { CheckStore, GarbageStore, LayerStore, PackStore, RepairStore, VersionStore } from '../layers/port.ts';
 import { type Commits, type Loads, type Place, StoreError } from '../vfs/store.ts';
 import { checkStore } from './checking.ts';
-import { loadChunks, putChunks } from './chunks.ts';
+import { type Coders, loadChunks, putChunks } from './chunks.ts';
 import { commitBatch } from './commit.ts';
 import { type Client, Connection, type DatabaseOptions } from './connection.ts';
 import { garbageStore } from './garbage.ts';
@@ -40,6 +41,7 @@ import {
   type Scope,
 } from './loads.ts';
 import { migrate, readMigrations } from './migrate.ts';
+import { packStore } from './packing.ts';
 import { bytesOfBatch, DiskSpace } from './space.ts';
 import { atOneMoment } from './versions.ts';
 import { viewOf } from './view.ts';
@@ -52,6 +54,7 @@ export interface TenantStore {
   readonly layers: LayerStore;
   readonly garbage: GarbageStore;
   readonly check: CheckStore & RepairStore;
+  readonly packing: PackStore;
   readonly versions: VersionStore;
 }
 
@@ -105,12 +108,13 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
   // One of its own, made when someone compares: that may take long, and what is loaded for the tree must not wait for it.
   const comparing = new Connection({ ...options, statementTimeoutMs: COMPARE_TIMEOUT_MS }, 'compare', PLANNING);
   const coder = new Coder();
+  const deltaCoder = new DeltaCoder();
   const reclaiming = new Connection(options, 'checkpoint');
   const upkeep = new Connection(options, 'upkeep', PLANNING);
   const all = [control, ...reading, ...storing, committing, comparing, reclaiming, upkeep];
   const close = async () => {
     await Promise.all(all.map((connection) => connection.close()));
-    await coder.close();
+    await Promise.all([coder.close(), deltaCoder.close()]);
   };
   let space: DiskSpace | undefined;
   try {
@@ -125,7 +129,8 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
     renewLease: (lease, ttlMs) => renewLease(control, lease, ttlMs),
     leaseHolder: (lease) => leaseHolder(control, lease),
     releaseLease: (lease) => releaseLease(control, lease),
-    tenant: (lease) => tenantStore(lease, { coder, reading, storing, committing, comparing, upkeep, space }),
+    tenant: (lease) =>
+      tenantStore(lease, { coder, deltaCoder, reading, storing, committing, comparing, upkeep, space }),
     serverVersion: () =>
       control.run(async (client) => {
         const [row] = await client<{ server_version: string }[]>`SHOW server_version`;
@@ -155,13 +160,12 @@ async function diskOf(control: Connection, reclaiming: Connection): Promise<Disk
   });
 }
 
-interface TenantParts {
-  readonly coder: Coder;
+interface TenantParts extends Coders {
   readonly reading: readonly Connection[];
   readonly storing: readonly Connection[];
   readonly committing: Connection;
   readonly comparing: Connection;
-  /** For collecting garbage and checking. */
+  /** For collecting garbage, checking and packing. */
   readonly upkeep: Connection;
   /** Of the server's disk, where we can look after it. */
   readonly space: DiskSpace | undefined;
@@ -195,7 +199,7 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
         name: (parent, name) => read((client) => loadName(client, scope, parent, name)),
         segments: (ino, from, to) => read((client) => loadSegments(client, scope, ino, from, to)),
         firstSegments: (inos, maxBytes) => read((client) => loadFirstSegments(client, scope, inos, maxBytes)),
-        chunks: (hashes) => loadChunks(reader(), coder, lease.tenantId, hashes),
+        chunks: (hashes, cached) => loadChunks(reader(), parts, lease.tenantId, hashes, cached),
         orphans: (own) => read((client) => loadOrphans(client, scope, own ? place().layer : undefined)),
       };
     },
@@ -224,7 +228,8 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
       },
     },
     garbage,
-    check: checkStore(lease, upkeep, coder, change),
+    packing: packStore(lease, upkeep, parts, change),
+    check: checkStore(lease, upkeep, parts, change),
     layers: {
       layers: () => read((client) => loadLayers(client, lease)),
       tags: () => read((client) => loadTags(client, lease)),
@@ -244,7 +249,7 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
     },
     versions: {
       atOneMoment: (work) => comparing.run((client) => atOneMoment(client, lease, work)),
-      chunks: (hashes) => loadChunks(comparing, coder, lease.tenantId, hashes),
+      chunks: (hashes) => loadChunks(comparing, parts, lease.tenantId, hashes),
     },
   };
 }

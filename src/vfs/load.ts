@@ -251,7 +251,7 @@ export class Loader {
       else held.set(hash, data);
     }
     if (absent.length === 0) return;
-    for (const [hash, data] of await this.#loads.chunks(absent)) {
+    for (const [hash, data] of await this.#loads.chunks(absent, (hash) => workspace.chunks.peek(hash))) {
       workspace.chunks.set(hash, data, { size: data.length });
       held.set(hash, data);
     }

@@ -164,8 +164,14 @@ export interface Loads {
   segments(ino: Ino, from: number, to: number): Promise<readonly SegmentImage[]>;
   /** The first segment of each of these files, at most about `maxBytes` of inline bytes in all; read ahead for small files. */
   firstSegments(inos: readonly Ino[], maxBytes: number): Promise<readonly SegmentImage[]>;
-  /** Raw bytes by hash. Rejects with FsError EIO naming a chunk that is missing or doesn't match its hash. */
-  chunks(hashes: readonly ByteString[]): Promise<ReadonlyMap<ByteString, Buffer>>;
+  /**
+   * Raw bytes by hash. Rejects with FsError EIO naming a chunk that is missing or doesn't match its hash. `cached` gives
+   * those of others that are at hand, which they may be made from.
+   */
+  chunks(
+    hashes: readonly ByteString[],
+    cached?: (hash: ByteString) => Buffer | undefined,
+  ): Promise<ReadonlyMap<ByteString, Buffer>>;
   /** Inodes without a name (nlink 0) left behind by an earlier daemon; `own`: in the tree's own layer only. */
   orphans(own: boolean): Promise<readonly InodeImage[]>;
 }

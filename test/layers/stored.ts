@@ -10,7 +10,7 @@ const REFERENCES = `SELECT DISTINCT c.tenant_id, substring(c.chunks FROM n * 36 
 
 export interface StoredChunks {
   readonly chunks: number;
-  /** Chunks that no row refers to, and references to chunks that aren't there. */
+  /** Chunks that nothing is made from and no row refers to, and references to chunks that aren't there. */
   readonly garbage: number;
   readonly dangling: number;
 }
@@ -20,8 +20,10 @@ export async function storedChunks(server: TestServer): Promise<StoredChunks> {
     `WITH refs AS (${REFERENCES})
      SELECT (SELECT count(*) FROM tarbox.chunks) AS chunks,
        (SELECT count(*) FROM tarbox.chunks k WHERE NOT EXISTS (
-         SELECT FROM refs WHERE refs.tenant_id = k.tenant_id AND refs.hash = k.hash)) AS garbage,
-       (SELECT count(*) FROM refs WHERE NOT EXISTS (
+         SELECT FROM refs WHERE refs.tenant_id = k.tenant_id AND refs.hash = k.hash) AND NOT EXISTS (
+         SELECT FROM tarbox.chunks d WHERE d.tenant_id = k.tenant_id AND d.base_hash = k.hash)) AS garbage,
+       (SELECT count(*) FROM (SELECT * FROM refs UNION SELECT tenant_id, base_hash FROM tarbox.chunks
+         WHERE base_hash IS NOT NULL) AS refs WHERE NOT EXISTS (
          SELECT FROM tarbox.chunks k WHERE refs.tenant_id = k.tenant_id AND refs.hash = k.hash)) AS dangling`,
   );
   return { chunks: Number(row?.chunks), garbage: Number(row?.garbage), dangling: Number(row?.dangling) };

@@ -42,6 +42,8 @@ CREATE TABLE tarbox.layers (
   -- Of the whole tree as of this layer, once it's frozen.
   used_bytes bigint NOT NULL DEFAULT 0,
   used_inodes bigint NOT NULL DEFAULT 1,
+  -- Whether what it replaced has been packed.
+  packed boolean NOT NULL DEFAULT false,
   PRIMARY KEY (tenant_id, layer_id),
   UNIQUE (tenant_id, name) DEFERRABLE INITIALLY DEFERRED
 );
@@ -144,6 +146,8 @@ CREATE TABLE tarbox.chunks (
   hash bytea NOT NULL,
   -- 0: as they are; 1: zstd; 2: zstd with the chunk base_hash as its dictionary.
   codec smallint NOT NULL,
+  -- At least the longest chain of deltas that are made from it. Lower than its base's, so no chain is a circle.
+  height smallint NOT NULL DEFAULT 0,
   raw_size integer NOT NULL,
   base_hash bytea,
   data bytea NOT NULL,
