@@ -9,6 +9,9 @@ export const DELTA = 2;
 /** Most deltas between a chunk and one that is whole. Each adds 0.1 ms to reading 128 KiB. */
 export const MAX_DELTAS = 16;
 
+/** A chain that is loaded in two parts may be as long as two while the packer is at it; a longer one is a circle. */
+const MAX_LOADED = 2 * MAX_DELTAS;
+
 /** A chunk as it's stored. */
 export interface StoredChunk {
   readonly hash: ByteString;
@@ -36,7 +39,7 @@ export function encodeDelta(data: Uint8Array, base: Uint8Array): Uint8Array | un
 
 /**
  * The raw bytes of `wanted`, each checked against its hash, given the chunks that they are made from. Undefined for one
- * that is damaged, or whose chain is broken or too long. `known` has raw bytes, which are taken for what they are.
+ * that is damaged, or whose chain is broken or a circle. `known` has raw bytes, which are taken for what they are.
  */
 export function restore(
   wanted: readonly ByteString[],
@@ -66,7 +69,7 @@ function restoreOne(
       if (chunk === undefined) return undefined;
       if (chunk.base === undefined) bytes = decode(chunk);
       else {
-        if (deltas.push(chunk.data) > MAX_DELTAS) return undefined;
+        if (deltas.push(chunk.data) > MAX_LOADED) return undefined;
         at = chunk.base;
         bytes = find(at);
       }

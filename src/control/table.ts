@@ -7,6 +7,7 @@ import { type HistoryFilesParts, historyFiles } from './history.ts';
 import { type LayerFilesParts, layerFiles } from './layers.ts';
 import { type NativeFilesParts, nativeFiles } from './native.ts';
 import { type StatsFilesParts, statsFiles } from './stats.ts';
+import { type UsageFilesParts, usageFiles } from './usage.ts';
 
 /** What the control files tell of and act on. */
 export interface ControlParts
@@ -16,7 +17,8 @@ export interface ControlParts
     GarbageFilesParts,
     CheckFilesParts,
     NativeFilesParts,
-    StatsFilesParts {
+    StatsFilesParts,
+    UsageFilesParts {
   readonly version: () => object;
   readonly health: () => object;
   readonly config: () => object;
@@ -51,6 +53,7 @@ export function controlFiles(parts: ControlParts): readonly ControlRow[] {
       about: 'write all, metadata or chunks: commit everything, then drop what is only cached',
       node: { file: { command: (text) => flush(parts.flush, text) } },
     },
+    ...usageFiles(parts),
     ...garbageFiles(parts),
     ...checkFiles(parts),
   ];

@@ -50,6 +50,7 @@ export interface Checked extends Readonly<Counts> {
 const FILES = 500;
 const REFERENCES = 1000;
 const CHUNKS = 64;
+const CHAINS = 1000;
 const BAD_COOKIES = 100;
 const NAMES = 500;
 /** What is repaired may show what else is wrong: a name less is a link less. */
@@ -113,6 +114,7 @@ export class Checker {
     const findings = new Findings(store, tenant);
     checkTenant(tenant, findings);
     await this.#checkReferences(await this.#checkChunks(findings), findings);
+    await this.#checkChains(findings);
     const totals = new Map<LayerId, Totals>();
     for (const layer of tenant.layers) {
       if (findings.isWhole(layer.id)) await this.#checkLayer(layer, tenant, findings, totals);
@@ -137,6 +139,16 @@ export class Checker {
       after = page.last;
     }
     return damaged;
+  }
+
+  async #checkChains(findings: Findings): Promise<void> {
+    for (let after: ByteString | undefined = ''; after !== undefined; ) {
+      this.#requireGoing();
+      const page = await this.#parts.store.chains(after, CHAINS);
+      for (const { hash, problem } of page.bad)
+        findings.add(undefined, undefined, `chunk ${Buffer.from(hash, 'latin1').toString('hex')}: ${problem}`);
+      after = page.last;
+    }
   }
 
   async #checkReferences(damaged: readonly ByteString[], findings: Findings): Promise<void> {

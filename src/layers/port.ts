@@ -246,6 +246,36 @@ export interface PackStore {
   fence(): Promise<void>;
 }
 
+/** A page of stored chunks, summed up. */
+export interface ChunkUsage {
+  /** Undefined when there are no more. */
+  readonly last: ByteString | undefined;
+  readonly chunks: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  /** Of them those that are stored as deltas. */
+  readonly deltas: number;
+  readonly deltaRawBytes: number;
+  readonly deltaStoredBytes: number;
+}
+
+/** A page of rows of content, summed up. */
+export interface ContentUsage {
+  readonly last: ContentKey | undefined;
+  /** Bytes of content that the rows stand for, holes left out. */
+  readonly bytes: number;
+  /** Of them those that are in the rows themselves. */
+  readonly inlineBytes: number;
+}
+
+/** What `stats/usage` needs of storage. Each call looks at `limit` rows at most. Rejections are StoreErrors. */
+export interface UsageStore {
+  chunks(after: ByteString, limit: number): Promise<ChunkUsage>;
+  contents(after: ContentKey, limit: number): Promise<ContentUsage>;
+  /** Frozen layers that aren't packed yet. */
+  unpacked(): Promise<number>;
+}
+
 /** What is stored of one file as of a layer, for it to be judged. Undefined fields: there's no such file. */
 export interface CheckedFile {
   readonly ino: Ino;
@@ -312,6 +342,11 @@ export interface CheckStore {
     after: ByteString,
     limit: number,
   ): Promise<{ last: ByteString | undefined; chunks: number; bytes: number; damaged: readonly ByteString[] }>;
+  /** Checks what at most `limit` chunks behind `after` are made from. */
+  chains(
+    after: ByteString,
+    limit: number,
+  ): Promise<{ last: ByteString | undefined; bad: readonly { readonly hash: ByteString; readonly problem: string }[] }>;
   /** Checks what at most `limit` rows of `contents` behind `after` refer to, given chunks that are damaged. */
   references(
     after: ContentKey,

@@ -8,9 +8,12 @@ import { controlTree } from '../control/tree.ts';
 import type { Negotiated } from '../fuse/init.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Layers } from '../layers/layers.ts';
+import type { UsageStore } from '../layers/port.ts';
+import { usageOf } from '../layers/usage.ts';
 import type { Workspace } from '../vfs/workspace.ts';
 import type { Comparing } from './comparing.ts';
 import type { Health } from './health.ts';
+import { patiently } from './layering.ts';
 import type { NativePart } from './native.ts';
 import type { Statistics } from './statistics.ts';
 import type { Upkeep } from './upkeep.ts';
@@ -26,6 +29,7 @@ export interface ControlSources {
   readonly upkeep: Upkeep;
   readonly native: NativePart;
   readonly statistics: Statistics;
+  readonly usage: UsageStore;
   readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
@@ -41,6 +45,8 @@ export function controlPort(sources: ControlSources): ControlPort {
   });
   const { statistics } = sources;
   const measured = { config, workspace, journal, health, version, nativeMounts: () => sources.native.statuses };
+  const totals = () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes });
+  const usage = usageOf({ store: sources.usage, layers, totals });
   const files = controlFiles({
     version,
     performance: () => statistics.performance(),
@@ -60,7 +66,8 @@ export function controlPort(sources: ControlSources): ControlPort {
     checkTree: (repair) => upkeep.checkTree(repair),
     nativeMounts: () => sources.native.statuses,
     nativeRules: () => config().native.rules,
-    totals: () => ({ inodes: workspace.usedInodes, bytes: workspace.usedBytes }),
+    usage: () => patiently(usage),
+    totals,
     flush: {
       takeKernelPages,
       commit: () => journal.sync(),

@@ -283,6 +283,7 @@ export class Engine {
           upkeep: this.#upkeep,
           native: this.#native,
           statistics: this.#statistics,
+          usage: this.#tenancy.store.usage,
           takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),

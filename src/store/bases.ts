@@ -14,7 +14,7 @@ const RESTORED_AT_ONCE = 32;
 /**
  * The raw bytes of deltas, in order; undefined for one that's damaged or whose base is missing. What they're made from is
  * fetched with one query for many. That may be another moment than the one at which the deltas were loaded: the bytes
- * that a base stands for never change, however it's stored meanwhile.
+ * that a hash stands for never change, however they're stored meanwhile.
  */
 export async function restoreDeltas(
   connection: Connection,
@@ -26,20 +26,37 @@ export async function restoreDeltas(
   const restored: (Buffer | undefined)[] = [];
   for (let at = 0; at < deltas.length; at += RESTORED_AT_ONCE) {
     const some = deltas.slice(at, at + RESTORED_AT_ONCE);
-    const own = new Set(some.map(({ hash }) => hash));
-    const known = new Map<ByteString, Uint8Array>();
-    const absent = new Set<ByteString>();
-    for (const { base } of some) {
-      if (base === undefined || own.has(base)) continue;
-      const bytes = cached(base);
-      if (bytes === undefined) absent.add(base);
-      else known.set(base, bytes);
-    }
-    const bases = absent.size === 0 ? [] : await loadChains(connection, tenant, [...absent]);
-    const wanted = some.map(({ hash }) => hash);
-    restored.push(...(await coder.restore(wanted, [...bases, ...some], [...known])));
+    let raw = await restoreSome(connection, coder, tenant, some, cached);
+    // A cached chunk that was written a moment ago may have more bytes behind its end than it's made of.
+    if (raw.includes(undefined)) raw = await restoreSome(connection, coder, tenant, some, () => undefined);
+    restored.push(...raw);
   }
   return restored;
+}
+
+async function restoreSome(
+  connection: Connection,
+  coder: DeltaCoder,
+  tenant: TenantId,
+  deltas: readonly StoredChunk[],
+  cached: Cached,
+): Promise<(Buffer | undefined)[]> {
+  const own = new Set(deltas.map(({ hash }) => hash));
+  const known = new Map<ByteString, Uint8Array>();
+  const absent = new Set<ByteString>();
+  for (const { base } of deltas) {
+    if (base === undefined || own.has(base)) continue;
+    const bytes = cached(base);
+    if (bytes === undefined) absent.add(base);
+    else known.set(base, bytes);
+  }
+  const bases = absent.size === 0 ? [] : await loadChains(connection, tenant, [...absent]);
+  // What was loaded last counts: a chunk may have become whole in between, and its base a delta of it.
+  return await coder.restore(
+    deltas.map(({ hash }) => hash),
+    [...deltas, ...bases],
+    [...known],
+  );
 }
 
 /** SQL for a list of hashes. */

@@ -1,5 +1,6 @@
 import type { CheckStore, RepairStore } from '../layers/port.ts';
 import { StoreError } from '../vfs/store.ts';
+import { checkChains } from './chains.ts';
 import type { Coders } from './chunks.ts';
 import type { Client, Connection } from './connection.ts';
 import {
@@ -52,6 +53,7 @@ export function checkStore(lease: Lease, upkeep: Connection, coders: Coders, cha
       here();
       return checked;
     },
+    chains: (after, limit) => step((client) => checkChains(client, lease, after, limit)),
     references: (after, limit, damaged) => step((client) => checkReferences(client, lease, after, limit, damaged)),
     lostLayers: () => step((client) => lostLayers(client, lease)),
     repair: (repairs) => repairTree(change, lease, repairs),

@@ -90,9 +90,9 @@ export async function gatherFiles(client: Client, lease: Lease, place: Place): P
 }
 
 /** The length of the chunk `n` of a packed list. */
-const lengthOf = (list: string): string =>
+export const lengthOf = (list: string): string =>
   [0, 1, 2, 3].map((byte) => `(get_byte(${list}, n * ${ENTRY_BYTES} + ${byte})::bigint << ${8 * byte})`).join(' + ');
-const eachChunk = (list: string): string => `generate_series(0, length(${list}) / ${ENTRY_BYTES} - 1) AS n`;
+export const eachChunk = (list: string): string => `generate_series(0, length(${list}) / ${ENTRY_BYTES} - 1) AS n`;
 
 interface FileRow {
   ino: string;

@@ -1,6 +1,14 @@
 import { Coder } from '../content/coder.ts';
 import { DeltaCoder } from '../content/delta-coder.ts';
-import type { CheckStore, GarbageStore, LayerStore, PackStore, RepairStore, VersionStore } from '../layers/port.ts';
+import type {
+  CheckStore,
+  GarbageStore,
+  LayerStore,
+  PackStore,
+  RepairStore,
+  UsageStore,
+  VersionStore,
+} from '../layers/port.ts';
 import { type Commits, type Loads, type Place, StoreError } from '../vfs/store.ts';
 import { checkStore } from './checking.ts';
 import { type Coders, loadChunks, putChunks } from './chunks.ts';
@@ -43,6 +51,7 @@ import {
 import { migrate, readMigrations } from './migrate.ts';
 import { packStore } from './packing.ts';
 import { bytesOfBatch, DiskSpace } from './space.ts';
+import { chunkUsage, contentUsage, countUnpacked } from './usage.ts';
 import { atOneMoment } from './versions.ts';
 import { viewOf } from './view.ts';
 
@@ -55,6 +64,7 @@ export interface TenantStore {
   readonly garbage: GarbageStore;
   readonly check: CheckStore & RepairStore;
   readonly packing: PackStore;
+  readonly usage: UsageStore;
   readonly versions: VersionStore;
 }
 
@@ -229,6 +239,11 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
     },
     garbage,
     packing: packStore(lease, upkeep, parts, change),
+    usage: {
+      chunks: (after, limit) => read((client) => chunkUsage(client, lease, after, limit)),
+      contents: (after, limit) => read((client) => contentUsage(client, lease, after, limit)),
+      unpacked: () => read((client) => countUnpacked(client, lease)),
+    },
     check: checkStore(lease, upkeep, parts, change),
     layers: {
       layers: () => read((client) => loadLayers(client, lease)),

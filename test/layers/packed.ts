@@ -1,12 +1,19 @@
+import { readFileSync } from 'node:fs';
 import { eventually } from '../support/postgres.ts';
-import type { LayersScene } from './scene.ts';
+
+/** `stats/usage`, as far as tests look at it. */
+export interface Usage {
+  readonly tree: { readonly files: number; readonly bytes: number };
+  readonly layers: { readonly count: number; readonly tags: number };
+  readonly content: Readonly<Record<string, number>>;
+  readonly packer: { readonly pending: number; readonly delta_chunks: number } & Readonly<Record<string, number>>;
+}
+
+export function usageOf(mount: string): Usage {
+  return JSON.parse(readFileSync(`${mount}/.tarbox/stats/usage`, 'utf8'));
+}
 
 /** Resolves when everything that can be packed has been. */
-export async function packed(scene: LayersScene): Promise<void> {
-  await eventually('history is packed', async () => {
-    const rows = await scene.server.query(
-      'SELECT 1 FROM tarbox.layers WHERE frozen_at IS NOT NULL AND NOT packed LIMIT 1',
-    );
-    return rows.length === 0 ? true : undefined;
-  });
+export async function packed(mount: string): Promise<void> {
+  await eventually('history is packed', () => usageOf(mount).packer.pending === 0);
 }

@@ -27,6 +27,7 @@ const FILES = [
   'mounts/rules',
   'stats/cache',
   'stats/performance',
+  'stats/usage',
   'version',
 ];
 /** Files for people, not programs. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { rounds, seedOf } from '../crash/rounds.ts';
 import { LayersModel } from '../layers/model.ts';
+import { packed, usageOf } from '../layers/packed.ts';
 import { openLayersScene, useLayersScene } from '../layers/scene.ts';
 import { storedChunks } from '../layers/stored.ts';
 import { Random } from '../model/random.ts';
@@ -53,6 +54,8 @@ describe.skipIf(missing !== undefined)(`layers beside plain directories${unless}
           model.compareLayers();
           for (const layer of model.layers) await model.switchTo(layer);
           await model.restart();
+          await packed(scene().mount);
+          expect(usageOf(scene().mount).packer.delta_chunks).toBeGreaterThan(0);
           for (const layer of model.layers) await model.switchTo(layer);
           model.collect();
           model.check();

@@ -42,17 +42,23 @@ it('restores every chunk of the longest chain, in any order', () => {
   }
 });
 
-it('takes a chain that is too long for damaged, and one in a circle', () => {
-  const { versions, stored } = chain(MAX_DELTAS + 2, 10_000);
-  const [oldest, next] = versions.map(sha256);
-  const [tooLong, fine] = restore([oldest ?? '', next ?? ''], mapOf(stored), NOTHING);
-  expect(tooLong).toBeUndefined();
-  expect(fine).toBeDefined();
-  const circle = stored.slice(0, 2).map((chunk) => ({ ...chunk, codec: DELTA, base: chunk.base ?? '' }));
-  const [first, second] = circle;
-  if (first === undefined || second === undefined) throw new Error('there are two');
+it('takes chunks that are made from each other for damaged', () => {
+  const { versions, stored } = chain(3, 10_000);
+  const [first, second] = stored;
+  if (first === undefined || second === undefined) throw new Error('there are three');
   const map = mapOf([first, { ...second, base: first.hash }]);
-  expect(restore([first.hash, second.hash], map, NOTHING)).toEqual([undefined, undefined]);
+  expect(restore(versions.slice(0, 2).map(sha256), map, NOTHING)).toEqual([undefined, undefined]);
+});
+
+it('takes a chunk that was loaded last for what it is', () => {
+  const { versions, stored } = chain(2, 10_000);
+  const [older = Buffer.alloc(0), newer = Buffer.alloc(0)] = versions;
+  const turned: StoredChunk[] = [
+    { hash: sha256(older), codec: codec.raw, base: undefined, data: older },
+    { hash: sha256(newer), codec: DELTA, base: sha256(older), data: encodeDelta(newer, older) ?? Buffer.alloc(0) },
+  ];
+  const map = mapOf([...stored.slice(0, 1), ...turned.toReversed()]);
+  expect(restore([sha256(older)], map, NOTHING)[0]).toBeDefined();
 });
 
 it('takes a chunk for damaged when its base is missing, or its delta or the base is damaged', () => {
