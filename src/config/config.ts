@@ -44,6 +44,10 @@ export function loadConfig(env: Environment): Config {
     logLevel: read(SETTINGS.logLevel),
     trace: read(SETTINGS.trace),
     control: { visible: read(SETTINGS.controlVisible), access: read(SETTINGS.controlAccess) },
+    layer: {
+      autoCheckpoint: read(SETTINGS.autoCheckpoint),
+      checkpointIntervalMs: read(SETTINGS.checkpointIntervalMs),
+    },
     quota: { bytes: read(SETTINGS.quotaBytes), inodes: read(SETTINGS.quotaInodes) },
     cache: { metadataBytes: read(SETTINGS.metadataCacheBytes), chunkBytes: read(SETTINGS.chunkCacheBytes) },
     maxFileBytes: read(SETTINGS.maxFileBytes),

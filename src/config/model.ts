@@ -51,6 +51,7 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly trace: Trace;
   readonly control: { readonly visible: boolean; readonly access: ControlAccess };
+  readonly layer: { readonly autoCheckpoint: boolean; readonly checkpointIntervalMs: number };
   /** 0: no limit. */
   readonly quota: { readonly bytes: number; readonly inodes: number };
   readonly cache: { readonly metadataBytes: number; readonly chunkBytes: number };

@@ -277,6 +277,24 @@ export const SETTINGS = {
     description: "who may use .tarbox besides root: the workspace's owner, its group too, or all",
     of: (config) => config.control.access,
   }),
+  autoCheckpoint: setting({
+    env: 'TARBOX_LAYER_AUTO_CHECKPOINT',
+    toml: 'layer.auto_checkpoint',
+    kind: yesOrNo,
+    fallback: false,
+    description: 'whether checkpoints are taken by themselves',
+    live: true,
+    of: (config) => config.layer.autoCheckpoint,
+  }),
+  checkpointIntervalMs: setting({
+    env: 'TARBOX_LAYER_CHECKPOINT_INTERVAL',
+    toml: 'layer.checkpoint_interval',
+    kind: duration({ min: SECOND_MS, max: 24 * HOUR_MS }),
+    fallback: HOUR_MS,
+    description: 'how often that is, where something has changed',
+    live: true,
+    of: (config) => config.layer.checkpointIntervalMs,
+  }),
   nativeRules: setting<readonly NativeRule[]>({
     env: 'TARBOX_NATIVE_MOUNTS',
     toml: 'native_mounts',
@@ -318,5 +336,5 @@ export const SETTINGS = {
 export const ALL_SETTINGS = Object.values(SETTINGS);
 
 /** Sections and prefixes of variables that belong to what this version does not have. */
-export const LATER_SECTIONS: readonly string[] = ['audit', 'layer'];
-export const LATER_VARIABLES = /^TARBOX_(?:AUDIT|LAYER)_/;
+export const LATER_SECTIONS: readonly string[] = ['audit'];
+export const LATER_VARIABLES = /^TARBOX_AUDIT_/;

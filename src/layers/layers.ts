@@ -296,6 +296,22 @@ export class Layers {
     });
   }
 
+  /**
+   * A checkpoint of changes that are in none, named `auto-<time>`. Resolves to its name; undefined where there are none.
+   * Newer layers stay, as a branch beside it, since nobody is there to ask.
+   *
+   * @throws what committing throws
+   */
+  keepChanges(): Promise<string | undefined> {
+    return this.#alone(async () => {
+      await this.#parts.takeKernelPages();
+      if (!(await this.#hasChanges())) return undefined;
+      const name = autoName(this.#parts.now(), (text) => this.#isTaken(text));
+      await this.#seal(name, '', [], undefined);
+      return name;
+    });
+  }
+
   async #seal(
     name: string,
     description: string,

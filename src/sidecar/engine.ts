@@ -21,6 +21,7 @@ import { Loader } from '../vfs/load.ts';
 import type { Miss } from '../vfs/miss.ts';
 import type { Loads, Place } from '../vfs/store.ts';
 import { Workspace } from '../vfs/workspace.ts';
+import { AutoCheckpoints } from './auto-checkpoint.ts';
 import { whenAvailable } from './available.ts';
 import { type Comparing, comparing } from './comparing.ts';
 import { controlPort } from './control.ts';
@@ -68,6 +69,7 @@ export class Engine {
   #layering!: Layering;
   #comparing!: Comparing;
   #upkeep!: Upkeep;
+  #autoCheckpoints!: AutoCheckpoints;
   #session!: Session;
   #dispatcher: Dispatcher | undefined;
   #recovered: Recovered | undefined;
@@ -131,6 +133,7 @@ export class Engine {
       takeKernelPages: () => this.#takeKernelPages(),
       commit: () => this.#journal.sync(),
     });
+    this.#autoCheckpoints = new AutoCheckpoints(this.#layering.layers, this.#log);
     this.#upkeep = new Upkeep({
       store: this.#tenancy.store,
       workspace: this.#workspace,
@@ -317,6 +320,7 @@ export class Engine {
       this.#measureSpace().catch((problem: unknown) => this.#log.warn('statfs-failed', { problem }));
     }, FREE_SPACE_MS).unref();
     if (this.#recovered !== undefined) this.#resume(this.#recovered);
+    this.#autoCheckpoints.configure(this.#config.layer);
     this.#upkeep.pack();
     this.#served = this.#session.run();
     await this.#served;
@@ -339,6 +343,7 @@ export class Engine {
     this.#config = config;
     this.#workspace.resizeCaches(config.cache);
     this.#journal.setInterval(config.commitIntervalMs);
+    this.#autoCheckpoints.configure(config.layer);
     this.#health.set('config', 'ok', '');
     if (needRestart.length > 0)
       this.#health.set(
@@ -369,6 +374,7 @@ export class Engine {
     this.#statistics.stop();
     this.#session?.stop();
     this.#upkeep?.stop();
+    this.#autoCheckpoints?.stop();
     try {
       await this.#journal?.stop();
     } finally {

@@ -52,6 +52,9 @@ root_mode = "0700"
 quota_bytes = "4GB"
 quota_inodes = 1000
 lease_ttl = "1h"
+[layer]
+auto_checkpoint = true
+checkpoint_interval = "10m"
 [filesystem]
 commit_interval = 0.25
 durability = "close"
@@ -93,6 +96,8 @@ describe('the file', () => {
       TARBOX_QUOTA_BYTES: '4GB',
       TARBOX_QUOTA_INODES: '1000',
       TARBOX_LEASE_TTL: '1h',
+      TARBOX_LAYER_AUTO_CHECKPOINT: 'true',
+      TARBOX_LAYER_CHECKPOINT_INTERVAL: '10m',
       TARBOX_COMMIT_INTERVAL: '250ms',
       TARBOX_DURABILITY: 'close',
       TARBOX_DIRTY_LIMIT: '32MiB',
@@ -136,7 +141,6 @@ describe('the file', () => {
     ['cache = 5', 'cache is a section: write [cache] on a line of its own'],
     ['[[cache]]\npolicy = "lru"', 'cache is a section: write [cache] on a line of its own'],
     ['[audit]\nlevel = "full"', '[audit]: this version has no such setting; remove the section'],
-    ['[layer]\nauto_checkpoint = true', '[layer]: this version has no such setting; remove the section'],
     ['[log]\nlevel = ', 'line 2, column 9: invalid value'],
   ])('%j is refused', (toml, line) => {
     expect(refusal(toml)).toBe(line);
