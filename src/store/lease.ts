@@ -60,8 +60,8 @@ async function makeTenant(client: Client, { tenant, root = ORDINARY_ROOT }: Leas
   await client.unsafe(
     `WITH made AS (INSERT INTO tarbox.tenants (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING tenant_id),
      base AS (
-       INSERT INTO tarbox.layers (tenant_id, layer_id, name, frozen_at)
-       SELECT tenant_id, 1, 'base', clock_timestamp() FROM made),
+       INSERT INTO tarbox.layers (tenant_id, layer_id, name, frozen_at, packed)
+       SELECT tenant_id, 1, 'base', clock_timestamp(), true FROM made),
      working AS (
        INSERT INTO tarbox.layers (tenant_id, layer_id, parent_id) SELECT tenant_id, 2, 1 FROM made)
      INSERT INTO tarbox.inodes (tenant_id, ino, layer_id, parent, size, allocated, atime, mtime, ctime, btime,
