@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { buildPrograms } from './build.ts';
 import { Cleanup } from './cleanup.ts';
 import { openDisk } from './disk.ts';
+import { type LayerResults, measureLayers } from './layers/measure.ts';
 import { describeMachine } from './machine.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { installPackages, missingPackages } from './packages.ts';
@@ -15,6 +16,7 @@ import { report } from './report.ts';
 import { ResidentSampler } from './resident.ts';
 import type { Results, Sample } from './results.ts';
 import { type RunnerParts, runSuite } from './runner.ts';
+import { measureStorage } from './storage/measure.ts';
 import { TARGETS } from './targets/all.ts';
 import type { Target, TargetKind } from './targets/target.ts';
 import { type Archive, makeArchive } from './tree/archive.ts';
@@ -47,6 +49,11 @@ async function bench(options: Options): Promise<Results> {
   }
   sampler.sample();
   sampler.stop();
+  const layers: LayerResults[] = [];
+  const sizes = options.only.test('layers') && kinds.some(({ subject }) => subject) ? options.layerFiles : [];
+  for (const files of sizes) layers.push(await measureLayers(files, { disk: disk.directory, signal, cleanup }));
+  const withStorage = options.only.test('storage') && kinds.some(({ subject }) => subject);
+  const { versions } = options;
   return {
     machine,
     options,
@@ -55,6 +62,8 @@ async function bench(options: Options): Promise<Results> {
     rows: suites.flatMap(({ steps }) => steps).flatMap(({ rows }) => rows),
     samples,
     resident: sampler.results(),
+    layers,
+    storage: withStorage ? await measureStorage({ versions, work, signal, cleanup }) : undefined,
   };
 }
 

@@ -12,6 +12,10 @@ export interface Options {
   readonly treeFiles: number;
   /** Size of the file of the sequential workloads. */
   readonly streamMib: number;
+  /** Files in the workspaces in which layers are measured, one after the other. */
+  readonly layerFiles: readonly number[];
+  /** Directory of versions whose storage is measured; undefined for the project's own commits. */
+  readonly versions: string | undefined;
   readonly disk: DiskChoice;
   /** File that receives the results as JSON. */
   readonly json: string | undefined;
@@ -25,6 +29,9 @@ export const USAGE = `node test/bench/main.ts [options], or make bench BENCH='[o
   --targets A,B      of plain, passthrough_ll, bindfs, tarbox (all)
   --tree-files N     files in the tree (25000)
   --stream-mib N     size of the sequential file (512)
+  --layer-files A,B  files in the workspaces in which layers are measured (10000,100000)
+  --versions DIR     measure how history is stored with what is in there: each directory in it is a version, and each
+                     tar archive (the project's own commits)
   --disk CHOICE      where the targets store: local (below the temporary directory), image (a fresh ext4 in a file
                      there), or auto: an image where the local one is an ext4 without a journal (auto)
   --json FILE        write all samples and medians there
@@ -42,6 +49,8 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       targets: { type: 'string' },
       'tree-files': { type: 'string', default: '25000' },
       'stream-mib': { type: 'string', default: '512' },
+      'layer-files': { type: 'string', default: '10000,100000' },
+      versions: { type: 'string' },
       disk: { type: 'string', default: 'auto' },
       json: { type: 'string' },
       install: { type: 'boolean', default: false },
@@ -55,6 +64,8 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     targets: values.targets?.split(',').filter((name) => name !== ''),
     treeFiles: positive('--tree-files', values['tree-files']),
     streamMib: positive('--stream-mib', values['stream-mib']),
+    layerFiles: values['layer-files'].split(',').map((files) => positive('--layer-files', files)),
+    versions: values.versions,
     disk: diskChoice(values.disk),
     json: values.json,
     install: values.install,

@@ -1,10 +1,23 @@
 import { type Goal, MOST_RESIDENT_MIB } from './goals.ts';
+import { layerLines } from './layers/report.ts';
 import { medianOf, type Results, speedRatio } from './results.ts';
+import { storageLines } from './storage/report.ts';
 import type { Row, Unit } from './workloads/workload.ts';
+
+/** Columns of the table of storage up to its goals. */
+const STORAGE_COLUMNS = 4;
 
 /** The results as text for people. Pure. */
 export function report(results: Results): string {
-  return [facts(results), medians(results), memory(results), footnotes(results)].join('\n\n');
+  const { rows, resident, layers, storage } = results;
+  return [
+    facts(results),
+    ...(rows.length > 0 ? [medians(results)] : []),
+    ...(resident.length > 0 ? [memory(results)] : []),
+    ...(layers.length > 0 ? [table(layerLines(layers), 2 + layers.length)] : []),
+    ...(storage === undefined ? [] : [table(storageLines(storage), STORAGE_COLUMNS)]),
+    footnotes(results),
+  ].join('\n\n');
 }
 
 function facts({ machine, options, targets, missing }: Results): string {
@@ -83,6 +96,7 @@ function footnotes({ samples }: Results): string {
     'warm: the same was read just before.',
     'then sync: until sync -f and an fsync of the directory have returned as well; for passthrough_ll and bindfs with',
     '  a sync -f of their source, as Linux does not pass it on.',
+    'Storage: bytes in PostgreSQL after packing, control/gc and VACUUM FULL; each: per distinct file version.',
     "Memory: VmHWM of the role's largest process; its RssAnon; and the sum of Pss (or VmRSS of one process).",
     ...new Set(failures.map(({ row, target, failure }) => `failed: ${row} on ${target}: ${failure?.split('\n')[0]}`)),
   ].join('\n');

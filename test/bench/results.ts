@@ -1,6 +1,8 @@
+import type { LayerResults } from './layers/measure.ts';
 import type { Machine } from './machine.ts';
 import type { Options } from './options.ts';
 import type { Resident } from './resident.ts';
+import type { StorageResults } from './storage/measure.ts';
 import type { Row, Unit } from './workloads/workload.ts';
 
 /** One measurement. */
@@ -33,6 +35,9 @@ export interface Results {
   readonly rows: readonly Row[];
   readonly samples: readonly Sample[];
   readonly resident: readonly Resident[];
+  readonly layers: readonly LayerResults[];
+  /** Undefined when it wasn't asked for. */
+  readonly storage: StorageResults | undefined;
 }
 
 /** The middle of the measurements of a row on a target; undefined where there is none, or one failed. */

@@ -1,6 +1,6 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { execaSync } from 'execa';
+import { execa, execaSync } from 'execa';
 import { type Entries, type Entry, Repository, type Signals } from './git.ts';
 
 /** Versions of a tree that people made, each a commit of a repository that holds nothing else. */
@@ -58,6 +58,28 @@ export function missingHistory({ versions, below = [] }: Pick<Wanted, 'versions'
   return changes < versions
     ? `history: this clone has ${changes} changes of files, and ${versions} are wanted`
     : undefined;
+}
+
+/** What is in a directory: each directory in it is a version, and each tar archive; in the order of their names. */
+export async function directoryHistory(path: string, wanted: Wanted): Promise<History> {
+  const repository = await Repository.create(wanted.folder, wanted);
+  const names = readdirSync(path).filter(
+    (name) => statSync(join(path, name)).isDirectory() || /\.(tar|tgz)/.test(name),
+  );
+  names.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  const commits: string[] = [];
+  for (const name of evenly(names, wanted.versions)) {
+    const source = join(path, name);
+    const unpacked = statSync(source).isDirectory() ? undefined : join(wanted.folder, 'unpacked');
+    if (unpacked !== undefined) {
+      mkdirSync(unpacked);
+      await execa('tar', ['-xf', source, '--no-same-owner', '-C', unpacked]);
+    }
+    await repository.git(['add', '--all', '--force', '.'], { tree: unpacked ?? source });
+    commits.push(await repository.commit(commits.at(-1)));
+    if (unpacked !== undefined) rmSync(unpacked, { recursive: true });
+  }
+  return await kept({ name: path, repository, commits });
 }
 
 /** Has a branch hold the newest, so that the others are kept with it. */
