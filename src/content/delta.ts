@@ -6,8 +6,10 @@ import { sha256 } from './hash.ts';
 /** The codec of a chunk that is stored as a delta: zstd with the bytes of another one as dictionary. */
 export const DELTA = 2;
 
-/** Most deltas between a chunk and one that is whole. Each adds 0.1 ms to reading 128 KiB. */
-export const MAX_DELTAS = 16;
+/** Most deltas in a row of which each is made from what replaced it. Each adds 0.1 ms to reading 128 KiB. */
+export const MAX_RUN = 16;
+/** Most deltas between a chunk and one that is whole: the last of a run may be made from its anchor. */
+export const MAX_DELTAS = MAX_RUN + 1;
 
 /** A chain that is loaded in two parts may be as long as two while the packer is at it; a longer one is a circle. */
 const MAX_LOADED = 2 * MAX_DELTAS;

@@ -15,13 +15,16 @@ const prepared = { prepare: true } as const;
 export interface ChunkState {
   readonly codec: number;
   readonly height: number;
+  readonly anchor: ByteString | undefined;
   readonly storedBytes: number;
 }
 
-/** A chunk that others are made from: it's to be whole, and `height` deltas at most above it. */
+/** A chunk that others are made from: it's to be whole, with `height` deltas at most above it. */
 export interface BaseChunk {
   readonly hash: ByteString;
   readonly height: number;
+  /** Undefined leaves what it has. */
+  readonly anchor: ByteString | undefined;
 }
 
 /** A base that isn't stored, or not whole. */
@@ -59,14 +62,19 @@ export async function loadChunkStates(
   lease: Lease,
   hashes: readonly ByteString[],
 ): Promise<Map<ByteString, ChunkState>> {
-  const rows = await client.unsafe<{ hash: Buffer; codec: number; height: number; bytes: number }[]>(
+  const rows = await client.unsafe<
+    { hash: Buffer; codec: number; height: number; anchor_hash: Buffer | null; bytes: number }[]
+  >(
     `SELECT found.* FROM unnest(${hashList(hashes)}) AS wanted (hash), LATERAL (
-       SELECT hash, codec, height, length(data) AS bytes FROM tarbox.chunks
+       SELECT hash, codec, height, anchor_hash, length(data) AS bytes FROM tarbox.chunks
        WHERE tenant_id = $1 AND hash = wanted.hash OFFSET 0) AS found`,
     [lease.tenantId],
   );
   return new Map(
-    rows.map(({ hash, codec, height, bytes }) => [hash.toString('latin1'), { codec, height, storedBytes: bytes }]),
+    rows.map(({ hash, codec, height, anchor_hash, bytes }) => [
+      hash.toString('latin1'),
+      { codec, height, anchor: anchor_hash?.toString('latin1'), storedBytes: bytes },
+    ]),
   );
 }
 
@@ -78,29 +86,30 @@ const ofChunk = (hash: string, column: string): string =>
 /** Rows are updated by their places, which subqueries of their own find; see PARTS of a commit. */
 const STEP = `
   wholes AS (
-    INSERT INTO tarbox.chunks (tenant_id, hash, codec, raw_size, height, data)
-    SELECT $1, ${bytesAt('c1', 'c2')}, c3, c4, c5, ${bytesAt('c6', 'c7')}
+    INSERT INTO tarbox.chunks (tenant_id, hash, codec, raw_size, height, data, anchor_hash)
+    SELECT $1, ${bytesAt('c1', 'c2')}, c3, c4, c5, ${bytesAt('c6', 'c7')}, ${bytesAt('c8', 'c9')}
     FROM fence, unnest($5::integer[], $6::integer[], $7::smallint[], $8::integer[], $9::smallint[], $10::integer[],
-      $11::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7)
+      $11::integer[], $12::integer[], $13::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7, c8, c9)
     ON CONFLICT (tenant_id, hash) DO UPDATE SET codec = excluded.codec, base_hash = NULL, data = excluded.data,
-      height = greatest(chunks.height, excluded.height)
+      height = greatest(chunks.height, excluded.height), anchor_hash = excluded.anchor_hash
     RETURNING hash),
   bases AS (
-    UPDATE tarbox.chunks SET height = greatest(chunks.height, b.height)
+    UPDATE tarbox.chunks SET height = greatest(chunks.height, b.height), anchor_hash = COALESCE(b.anchor, anchor_hash)
     FROM (
-      SELECT c3 AS height, ${ofChunk(bytesAt('c1', 'c2'), 'ctid')} AS place
-      FROM fence, unnest($12::integer[], $13::integer[], $14::smallint[]) AS lists (c1, c2, c3)) AS b
+      SELECT c3 AS height, ${bytesAt('c4', 'c5')} AS anchor, ${ofChunk(bytesAt('c1', 'c2'), 'ctid')} AS place
+      FROM fence, unnest($14::integer[], $15::integer[], $16::smallint[], $17::integer[], $18::integer[])
+        AS lists (c1, c2, c3, c4, c5)) AS b
     WHERE chunks.ctid = b.place AND codec <> ${DELTA}
     RETURNING hash),
   deltas AS MATERIALIZED (
     SELECT d.*, ${ofChunk('d.hash', 'ctid')} AS place
     FROM (
       SELECT ${bytesAt('c1', 'c2')} AS hash, ${bytesAt('c3', 'c4')} AS base, c5 AS raw_size, ${bytesAt('c6', 'c7')} AS data
-      FROM fence, unnest($15::integer[], $16::integer[], $17::integer[], $18::integer[], $19::integer[], $20::integer[],
-        $21::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7)) AS d
+      FROM fence, unnest($19::integer[], $20::integer[], $21::integer[], $22::integer[], $23::integer[], $24::integer[],
+        $25::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7)) AS d
     WHERE d.base IN (SELECT hash FROM wholes UNION ALL SELECT hash FROM bases)),
   packed AS (
-    UPDATE tarbox.chunks SET codec = ${DELTA}, base_hash = d.base, data = d.data FROM deltas d
+    UPDATE tarbox.chunks SET codec = ${DELTA}, base_hash = d.base, anchor_hash = NULL, data = d.data FROM deltas d
     WHERE chunks.ctid = d.place AND codec <> ${DELTA} AND chunks.height < ${MAX_DELTAS}
     RETURNING 1),
   added AS (
@@ -114,8 +123,8 @@ const STEP = `
         SELECT ctid FROM tarbox.contents WHERE tenant_id = $1 AND ino = c1 AND segment = c2 AND layer_id = c3) AS place
       FROM fence, (
         SELECT c1, c2, c3, ${bytesAt('c4', 'c5')}, ${bytesAt('c6', 'c7')}
-        FROM unnest($22::bigint[], $23::bigint[], $24::bigint[], $25::integer[], $26::integer[], $27::integer[],
-          $28::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7)) AS given (c1, c2, c3, c4, c5)) AS m
+        FROM unnest($26::bigint[], $27::bigint[], $28::bigint[], $29::integer[], $30::integer[], $31::integer[],
+          $32::integer[]) AS lists (c1, c2, c3, c4, c5, c6, c7)) AS given (c1, c2, c3, c4, c5)) AS m
     WHERE contents.ctid = m.place AND sha256(contents.inline) = m.hash
       AND (m.hash IN (SELECT hash FROM added) OR ${ofChunk('m.hash', 'true')})
     RETURNING 1)`;
@@ -124,6 +133,7 @@ const STEP = `
 export async function writeStep(client: Client, lease: Lease, number: number, step: PackStep): Promise<void> {
   const blob = new Blob();
   const bytes = (hash: ByteString): Buffer => Buffer.from(hash, 'latin1');
+  const anchorBytes = (anchor: ByteString | undefined): Buffer | null => (anchor === undefined ? null : bytes(anchor));
   const list = (numbers: readonly number[]): string => `{${numbers.join()}}`;
   const { wholes, bases, deltas, moved } = step;
   const values = [
@@ -132,8 +142,10 @@ export async function writeStep(client: Client, lease: Lease, number: number, st
     list(wholes.map(({ rawBytes }) => rawBytes)),
     list(wholes.map(({ height }) => height)),
     ...blob.lists(wholes.map(({ data }) => data)),
+    ...blob.lists(wholes.map(({ anchor }) => anchorBytes(anchor))),
     ...blob.lists(bases.map(({ hash }) => bytes(hash))),
     list(bases.map(({ height }) => height)),
+    ...blob.lists(bases.map(({ anchor }) => anchorBytes(anchor))),
     ...blob.lists(deltas.map(({ hash }) => bytes(hash))),
     ...blob.lists(deltas.map(({ base }) => bytes(base))),
     list(deltas.map(({ rawBytes }) => rawBytes)),

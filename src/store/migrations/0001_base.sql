@@ -150,6 +150,8 @@ CREATE TABLE tarbox.chunks (
   height smallint NOT NULL DEFAULT 0,
   raw_size integer NOT NULL,
   base_hash bytea,
+  -- Of a whole chunk: an earlier version that is the end of a run of deltas, and whole when it became that. Nothing needs it.
+  anchor_hash bytea,
   data bytea NOT NULL,
   PRIMARY KEY (tenant_id, hash)
 );

@@ -29,7 +29,7 @@ export interface StorageParts {
 }
 
 const VERSIONS = 110;
-const EDITS = 64;
+const EDITS = 256;
 const EDITED_BYTES = 1_000_000;
 
 /** Puts every version of a history in a workspace, each with a checkpoint, and measures once everything is packed. */
