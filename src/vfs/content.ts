@@ -74,7 +74,9 @@ export function segmentAt(inode: Inode, content: Content, index: number): Segmen
 
 /** @throws {Missing} unless all segments are loaded. */
 export function requireAll(inode: Inode, content: Content): void {
-  if (!content.complete) throw new Missing({ kind: 'segments', ino: inode.ino, from: 0, to: Number.MAX_SAFE_INTEGER });
+  if (content.complete) return;
+  const to = Math.max(1, Math.ceil(inode.size / SEGMENT_BYTES));
+  throw new Missing({ kind: 'segments', ino: inode.ino, from: 0, to });
 }
 
 /** Takes in stored segments of the index range [from, to). Nothing is stored behind the end of the file. */

@@ -16,6 +16,8 @@ const PAGED_NAMES = 100_000;
 /** Files whose content comes along when one small file of their directory is read. */
 const NEIGHBOURS = 64;
 const NEIGHBOUR_BYTES = 1024 * 1024;
+/** Inodes that come along when they are asked for one after the other. */
+const FOLLOWERS = 64;
 /** Directories whose names are fetched ahead of someone who walks the tree, and names looked at to find them. */
 const AHEAD_DIRECTORIES = 8;
 const AHEAD_NAMES = 256;
@@ -31,6 +33,8 @@ export class Loader {
   /** The directory that was listed last, and how many reads there had been by then. */
   #listed: Ino | undefined;
   #readsBefore = 0;
+  /** The inode that was asked for last by itself. */
+  #asked = 0;
 
   constructor(workspace: Workspace, loads: Loads) {
     this.#workspace = workspace;
@@ -92,12 +96,28 @@ export class Loader {
   }
 
   async #loadInodes(inos: readonly Ino[]): Promise<void> {
-    const loaded = await this.#ofThisTree(this.#loads.inodes(inos));
+    const ahead = this.#followers(inos);
+    const loaded = await this.#ofThisTree(this.#loads.inodes([...inos, ...ahead]));
     if (loaded === undefined) return;
     this.#keepAll(loaded.found);
     const gone = inos.find((ino) => this.#workspace.cached(ino) === undefined);
     if (gone !== undefined && inos.length === 1) throw new FsError('ESTALE', `inode ${gone} is gone`);
     if (gone !== undefined) throw new FsError('EIO', `a directory names inode ${gone}, which is not stored`);
+  }
+
+  /** What was made right behind an inode is likely to be asked for next by whoever goes by the order of making. */
+  #followers(inos: readonly Ino[]): Ino[] {
+    const [ino] = inos;
+    if (ino === undefined || inos.length > 1) return [];
+    const last = this.#asked;
+    this.#asked = ino;
+    if (ino <= last || ino - last > FOLLOWERS) return [];
+    const found: Ino[] = [];
+    const end = Math.min(ino + FOLLOWERS, this.#workspace.nextIno);
+    // Any number may be asked for; those without an inode are not found.
+    for (let next = ino + 1; next < end; next++)
+      if (this.#workspace.cached(next as Ino) === undefined) found.push(next as Ino);
+    return found;
   }
 
   /** A first page holds most directories whole; in a larger one the name is asked for by itself. */
@@ -154,7 +174,8 @@ export class Loader {
   async #loadFirstSegments(files: readonly Inode[]): Promise<void> {
     const inos = files.map((inode) => inode.ino);
     const hashes: ByteString[] = [];
-    const loaded = await this.#ofThisTree(this.#loads.firstSegments(inos, NEIGHBOUR_BYTES));
+    const bytes = Math.min(NEIGHBOUR_BYTES, this.#workspace.contentAhead);
+    const loaded = await this.#ofThisTree(this.#loads.firstSegments(inos, bytes));
     for (const image of loaded?.found ?? []) {
       this.#addSegments(image.ino, 0, 1, [image]);
       for (const chunk of image.chunks) if (chunk.length > 0 && hashes.length < NEIGHBOURS) hashes.push(chunk.hash);
@@ -210,7 +231,7 @@ export class Loader {
     const inode = this.#workspace.cached(ino);
     if (inode === undefined) return;
     addStoredSegments(inode, from, to, images);
-    this.#workspace.keep(inode);
+    this.#workspace.keepContent(inode);
   }
 
   /** The file itself and the small files listed behind it in its directory, which are likely to be read next. */

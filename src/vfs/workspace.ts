@@ -38,6 +38,11 @@ const NAME_WEIGHT = 200;
 /** Range of the times that are kept: 64-bit nanoseconds around 1970. Others are clamped (POSIX utimensat, APPLICATION USAGE). */
 const MAX_SECONDS = 9_223_372_035;
 
+/** The part of the metadata cache that is for contents kept inside their rows, and for lists of chunks. */
+function contentBytes(caches: CacheSizes): number {
+  return caches.metadataBytes >>> 2;
+}
+
 /** An inode never weighs more than this, so that a huge directory can be held at all. */
 function maxWeight(caches: CacheSizes): number {
   return Math.max(caches.metadataBytes >>> 3, INODE_WEIGHT);
@@ -82,6 +87,8 @@ export class Workspace {
   /** Told of each directory that is being listed. As `readAhead`. */
   listing: (directory: Inode) => void = () => {};
   #inodes: LRUCache<number, Inode>;
+  /** Files whose content is loaded and committed; what this lets go of loses its content, not its attributes. */
+  #contents: LRUCache<number, Inode>;
   /** Inodes that the cache let go of while they had uncommitted changes, and the root. */
   readonly #pinned = new Map<number, Inode>();
   #maxWeight: number;
@@ -109,15 +116,26 @@ export class Workspace {
     this.usedInodes = state.usedInodes;
     this.#maxWeight = maxWeight(caches);
     this.#inodes = this.#inodeCache(caches);
+    this.#contents = this.#contentCache(caches);
     this.chunks = chunks;
   }
 
   #inodeCache(caches: CacheSizes): LRUCache<number, Inode> {
     return new LRUCache<number, Inode>({
-      maxSize: caches.metadataBytes,
+      maxSize: caches.metadataBytes - contentBytes(caches),
       dispose: (inode, ino, reason) => {
+        if (!this.#weighing) this.#contents.delete(ino);
         const stays = inode.dirty || inode.commits > 0 || ino === ROOT_INO;
         if (reason !== 'set' && stays && !this.#weighing) this.#pinned.set(ino, inode);
+      },
+    });
+  }
+
+  #contentCache(caches: CacheSizes): LRUCache<number, Inode> {
+    return new LRUCache<number, Inode>({
+      maxSize: contentBytes(caches),
+      dispose: (inode, _, reason) => {
+        if (reason === 'evict' && !inode.dirty && inode.commits === 0) inode.content = undefined;
       },
     });
   }
@@ -128,6 +146,9 @@ export class Workspace {
     const old = this.#inodes;
     this.#inodes = this.#inodeCache(caches);
     for (const inode of [...old.rvalues()]) if (inode !== undefined) this.keep(inode);
+    const contents = [...this.#contents.rvalues()];
+    this.#contents = this.#contentCache(caches);
+    for (const inode of contents) if (inode !== undefined) this.keepContent(inode);
     const chunks = this.chunks;
     this.chunks = new LRUCache<ByteString, Buffer>({ maxSize: caches.chunkBytes });
     for (const [hash, { value }] of chunks.dump().reverse()) this.chunks.set(hash, value, { size: value.length });
@@ -168,6 +189,24 @@ export class Workspace {
     this.#inodes.set(inode.ino, inode, { size: this.#weigh(inode) });
   }
 
+  /** As `keep`, for a file's content. Never while an operation runs: that may be at work on what this pushes out. */
+  keepContent(inode: Inode): void {
+    if (inode.content === undefined) return;
+    this.#contents.delete(inode.ino);
+    this.#contents.set(inode.ino, inode, { size: Math.min(contentWeight(inode.content), this.contentAhead) });
+  }
+
+  /** A file's content is read. */
+  countRead(inode: Inode): void {
+    this.reads++;
+    this.#contents.get(inode.ino);
+  }
+
+  /** How many bytes of content may be loaded on the chance that they are wanted, without pushing out what is. */
+  get contentAhead(): number {
+    return this.#contents.maxSize / 2;
+  }
+
   /** How many inodes may be loaded on the chance that they are wanted, without pushing out what is. */
   get inodesAhead(): number {
     return Math.floor((2 * this.#maxWeight) / INODE_WEIGHT);
@@ -176,7 +215,6 @@ export class Workspace {
   #weigh(inode: Inode): number {
     let weight = INODE_WEIGHT;
     if (inode.directory !== undefined) weight += inode.directory.names.size * NAME_WEIGHT;
-    if (inode.content !== undefined) weight += contentWeight(inode.content);
     return Math.min(weight, this.#maxWeight);
   }
 
@@ -210,7 +248,10 @@ export class Workspace {
     if (inode.dirty || inode.commits > 0) return;
     this.#pinned.delete(inode.ino);
     if (inode.removed) this.#inodes.delete(inode.ino);
-    else this.keep(inode);
+    else {
+      this.keep(inode);
+      this.keepContent(inode);
+    }
   }
 
   /** Takes a file out of the tree for good, with its space. It has neither names nor references. */
@@ -311,9 +352,10 @@ export class Workspace {
 
   /** Lets go of the inodes, names and small files that are committed; returns their bytes. */
   dropMetadata(): number {
-    const before = this.#inodes.calculatedSize;
+    const before = this.#metadataBytes;
     this.#inodes.clear();
-    return before - this.#inodes.calculatedSize;
+    this.#contents.clear();
+    return before - this.#metadataBytes;
   }
 
   /** Lets go of the chunks that are committed; returns their bytes. */
@@ -327,11 +369,15 @@ export class Workspace {
     return Math.max(-MAX_SECONDS, Math.min(MAX_SECONDS, seconds));
   }
 
+  get #metadataBytes(): number {
+    return this.#inodes.calculatedSize + this.#contents.calculatedSize;
+  }
+
   /** For `stats` and tests: how much is cached. */
   cacheUse(): { inodes: number; metadataBytes: number; chunkBytes: number } {
     return {
       inodes: this.#inodes.size + this.#pinned.size,
-      metadataBytes: this.#inodes.calculatedSize,
+      metadataBytes: this.#metadataBytes,
       chunkBytes: this.chunks.calculatedSize,
     };
   }

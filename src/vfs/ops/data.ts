@@ -39,7 +39,7 @@ export function read(
   at: number,
 ): number {
   requireRegular(inode);
-  workspace.reads++;
+  workspace.countRead(inode);
   if (offset >= inode.size) return 0;
   const content = contentOf(inode);
   const end = Math.min(offset + length, inode.size);
