@@ -6,12 +6,13 @@ const MAY_IMPORT = {
   content: ['vfs/store'],
   vfs: ['errno', 'brand', 'clock'],
   journal: ['vfs', 'errno', 'brand'],
-  store: ['vfs/store', 'layers/port', 'content', 'errno', 'brand', 'within'],
+  audit: ['vfs', 'errno', 'brand', 'clock'],
+  store: ['vfs/store', 'layers/port', 'audit', 'content', 'errno', 'brand', 'within'],
   layers: ['vfs', 'content', 'errno', 'brand'],
-  control: ['vfs', 'layers', 'native/rule', 'errno', 'brand'],
-  fuse: ['vfs', 'control/port', 'errno', 'brand', 'clock', 'histogram'],
+  control: ['vfs', 'layers', 'audit', 'native/rule', 'errno', 'brand'],
+  fuse: ['vfs', 'audit', 'control/port', 'errno', 'brand', 'clock', 'histogram'],
   native: ['fuse/libc', 'fuse/device', 'fuse/placeholders', 'fuse/reply', 'log', 'errno'],
-  config: ['log', 'errno', 'native/rule'],
+  config: ['log', 'errno', 'audit', 'native/rule'],
   embedded: ['log'],
 };
 

@@ -1,6 +1,6 @@
 import environment from 'env-var';
 import { ConfigError, nearest, quoted } from './problem.ts';
-import { ALL_SETTINGS, LATER_VARIABLES } from './settings.ts';
+import { ALL_SETTINGS } from './settings.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -21,8 +21,6 @@ export function refuseUnknownVariables(env: Environment): void {
   const known = ALL_SETTINGS.flatMap(({ env: name }) => name ?? []);
   for (const name of Object.keys(env)) {
     if (!name.startsWith('TARBOX_') || known.includes(name) || OF_A_SERVICE.test(name)) continue;
-    if (LATER_VARIABLES.test(name))
-      throw new ConfigError(`${quoted(name)}: this version has no such setting; unset it`);
     throw new ConfigError(`${quoted(name)} is not a setting; did you mean ${nearest(name, known)}?`);
   }
 }

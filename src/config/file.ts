@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { watch } from 'chokidar';
 import { parse, TomlError } from 'smol-toml';
 import { ConfigError, nearest, quoted } from './problem.ts';
-import { ALL_SETTINGS, LATER_SECTIONS } from './settings.ts';
+import { ALL_SETTINGS } from './settings.ts';
 
 /** Values by `section.key`, or by the name of a list of tables, as TOML has them; every key is one of ours. */
 export type FileValues = ReadonlyMap<string, unknown>;
@@ -57,8 +57,6 @@ const tomlNames = (): string[][] => ALL_SETTINGS.flatMap(({ toml }) => (toml ===
 function refuseUnknownSection(file: string, section: string): void {
   const known = [...new Set(tomlNames().flatMap(([name]) => name ?? []))];
   if (known.includes(section)) return;
-  if (LATER_SECTIONS.includes(section))
-    throw new ConfigError(`${file}: [${section}]: this version has no such setting; remove the section`);
   throw new ConfigError(`${file}: ${quoted(section)} is not a section; did you mean [${nearest(section, known)}]?`);
 }
 

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { parseRules } from '../audit/levels.ts';
 import { formatBytes, formatDuration, parseBytes, parseDuration } from './units.ts';
 
 /** The types of TOML that a setting may be written in; all but a string are read as their text in JSON. */
@@ -90,6 +91,13 @@ export const paths: Kind<readonly string[]> = {
       : undefined;
   },
   format: (value) => value.join(':'),
+};
+
+export const auditRules: Kind<string> = {
+  allowed: 'pattern=level pairs between commas, such as /secrets/**=full, /build/**=off (off, basic, standard, full)',
+  toml: ['string'],
+  parse: (text) => (parseRules(text) === undefined ? undefined : text.trim()),
+  format: (value) => value,
 };
 
 export const tenantName: Kind<string> = {

@@ -15,13 +15,13 @@ export interface Reload {
 
 /** Takes over what may change while the sidecar runs. */
 export function reload(running: Config, loaded: Config): Reload {
-  const { logLevel, commitIntervalMs, cache, native, layer } = loaded;
+  const { logLevel, commitIntervalMs, cache, native, layer, audit } = loaded;
   const differs = ALL_SETTINGS.filter((setting) => setting.show(running) !== setting.show(loaded));
   // Their text forms have no secrets, so a new password alone shows only here.
   const secretDiffers = running.database.url !== loaded.database.url ? ['DATABASE_URL'] : [];
   const fixed = differs.filter(({ live }) => live !== true).map(({ name }) => name);
   return {
-    config: { ...running, logLevel, commitIntervalMs, cache, native, layer },
+    config: { ...running, logLevel, commitIntervalMs, cache, native, layer, audit },
     changed: differs.filter(({ live }) => live === true).map(({ name }) => name),
     needRestart: [...new Set([...fixed, ...secretDiffers])],
   };

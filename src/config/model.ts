@@ -1,3 +1,5 @@
+import type { Overflow } from '../audit/levels.ts';
+import type { Level } from '../audit/operations.ts';
 import type { LogLevel } from '../log.ts';
 import type { NativeRule } from '../native/rule.ts';
 
@@ -52,6 +54,15 @@ export interface Config {
   readonly trace: Trace;
   readonly control: { readonly visible: boolean; readonly access: ControlAccess };
   readonly layer: { readonly autoCheckpoint: boolean; readonly checkpointIntervalMs: number };
+  readonly audit: {
+    readonly enabled: boolean;
+    readonly level: Level;
+    /** `pattern=level` pairs between commas. */
+    readonly rules: string;
+    readonly overflow: Overflow;
+    readonly retentionDays: number;
+    readonly batchSize: number;
+  };
   /** 0: no limit. */
   readonly quota: { readonly bytes: number; readonly inodes: number };
   readonly cache: { readonly metadataBytes: number; readonly chunkBytes: number };

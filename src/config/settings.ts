@@ -1,7 +1,10 @@
+import { OVERFLOWS, type Overflow } from '../audit/levels.ts';
+import { LEVELS, type Level } from '../audit/operations.ts';
 import { LOG_LEVELS, type LogLevel } from '../log.ts';
 import type { NativeRule } from '../native/rule.ts';
 import { databaseUrl } from './database-url.ts';
 import {
+  auditRules,
   duration,
   type Kind,
   mode,
@@ -313,6 +316,61 @@ export const SETTINGS = {
     live: true,
     of: (config) => config.native.allow,
   }),
+  auditEnabled: setting({
+    env: 'TARBOX_AUDIT_ENABLED',
+    toml: 'audit.enabled',
+    kind: yesOrNo,
+    fallback: true,
+    description: 'whether operations are recorded at all',
+    live: true,
+    of: (config) => config.audit.enabled,
+  }),
+  auditLevel: setting<Level>({
+    env: 'TARBOX_AUDIT_LEVEL',
+    toml: 'audit.level',
+    kind: oneOf(LEVELS),
+    fallback: 'standard',
+    description: 'which operations are recorded',
+    live: true,
+    of: (config) => config.audit.level,
+  }),
+  auditRules: setting({
+    env: 'TARBOX_AUDIT_RULES',
+    toml: 'audit.rules',
+    kind: auditRules,
+    fallback: '',
+    description: 'other levels for some paths, the last pattern that matches: /secrets/**=full,/build/**=off',
+    live: true,
+    of: (config) => config.audit.rules,
+  }),
+  auditOverflow: setting<Overflow>({
+    env: 'TARBOX_AUDIT_OVERFLOW',
+    toml: 'audit.overflow',
+    kind: oneOf(OVERFLOWS),
+    fallback: 'block',
+    description:
+      'what happens when the queue of events is full: operations wait (block), or events are left out (drop)',
+    live: true,
+    of: (config) => config.audit.overflow,
+  }),
+  auditRetentionDays: setting({
+    env: 'TARBOX_AUDIT_RETENTION_DAYS',
+    toml: 'audit.retention_days',
+    kind: wholeNumber({ min: 1, max: 36_500 }),
+    fallback: 90,
+    description: 'how many days events are kept besides today',
+    live: true,
+    of: (config) => config.audit.retentionDays,
+  }),
+  auditBatchSize: setting({
+    env: 'TARBOX_AUDIT_BATCH_SIZE',
+    toml: 'audit.batch_size',
+    kind: wholeNumber({ min: 1, max: 100_000 }),
+    fallback: 5000,
+    description: 'events that are stored at once without waiting for more',
+    live: true,
+    of: (config) => config.audit.batchSize,
+  }),
   logLevel: setting<LogLevel>({
     env: 'TARBOX_LOG_LEVEL',
     toml: 'log.level',
@@ -334,7 +392,3 @@ export const SETTINGS = {
 
 /** The same, in order. */
 export const ALL_SETTINGS = Object.values(SETTINGS);
-
-/** Sections and prefixes of variables that belong to what this version does not have. */
-export const LATER_SECTIONS: readonly string[] = ['audit'];
-export const LATER_VARIABLES = /^TARBOX_AUDIT_/;

@@ -8,16 +8,21 @@ export type Outcome = Readonly<Record<string, unknown>>;
 /** A control file. */
 export interface ControlFile {
   /** The text of the file, made when it's read; it ends in a newline. A command file without it reads as its last outcome. */
-  readonly read?: () => Soon<string | Buffer>;
+  readonly read?: (signal: AbortSignal) => Soon<string | Buffer>;
   /** Instead of `read`, where the text may be long: it's made as it's read, and can only be read from start to end. */
   readonly stream?: MakeText;
+  /** The same for a text that begins when the file is opened. */
+  readonly openStream?: () => MakeText;
   /**
    * Carries out one command, its trailing newline taken off. Its effect is durable when it resolves. `request`: the
-   * number of the request that carries it, the same when it comes a second time.
+   * number of the request that carries it, the same when it comes a second time. What it comes to may be the whole text
+   * that is read back. `signal` aborts when nobody waits for it any more, of an interruptible one.
    *
    * @throws {FsError} the class of the refusal; nothing has changed then. Its `hint`, if any, says what to write instead.
    */
-  readonly command?: (text: string, request: number) => Promise<Outcome>;
+  readonly command?: (text: string, request: number, signal: AbortSignal) => Promise<Outcome | string>;
+  /** The command changes nothing: any signal may end it. */
+  readonly interruptible?: true;
 }
 
 /** A control directory whose names aren't fixed. Names are byte strings. */

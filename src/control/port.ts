@@ -36,6 +36,8 @@ export interface ControlPort {
   lookup(directory: number, name: string): Soon<ControlTarget | undefined>;
   forget(id: number, count: number): void;
   parent(id: number): number;
+  /** The names from `/.tarbox` down to a node, as far as they're known. */
+  names(id: number): string[];
   list(directory: number): Soon<readonly ControlEntry[]>;
   /** @throws {FsError} ESTALE for a node that is gone */
   attributes(id: number): ControlAttributes;
@@ -47,12 +49,14 @@ export interface ControlPort {
   open(id: number, access: { readonly write: boolean }): number;
   /** Whether a file can only be read from its start to its end. */
   isStream(id: number): boolean;
-  /** A handle that an earlier daemon opened is taken for one that has just been opened. */
-  read(id: number, handle: number, offset: number, size: number): Promise<Buffer>;
+  /** A handle that an earlier daemon opened is taken for one that has just been opened. When `signal` aborts, nobody waits. */
+  read(id: number, handle: number, offset: number, size: number, signal: AbortSignal): Promise<Buffer>;
+  /** Whether a signal may end a command before it's carried out: it changes nothing. */
+  isInterruptible(id: number): boolean;
   /**
    * One write is one command; resolves to the bytes taken once it has taken effect. A handle as for `read`. A request
    * with the number of one that an earlier daemon didn't answer is the same request: it's carried out once.
    */
-  write(id: number, handle: number, bytes: Buffer, request: number): Promise<number>;
+  write(id: number, handle: number, bytes: Buffer, request: number, signal: AbortSignal): Promise<number>;
   release(handle: number): void;
 }

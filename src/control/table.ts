@@ -1,3 +1,4 @@
+import { type AuditFilesParts, auditFiles } from './audit.ts';
 import { type DiffFilesParts, diffFiles } from './diff.ts';
 import { type ControlRow, jsonText } from './files.ts';
 import { type FlushParts, flush } from './flush.ts';
@@ -14,6 +15,7 @@ export interface ControlParts
   extends LayerFilesParts,
     DiffFilesParts,
     HistoryFilesParts,
+    AuditFilesParts,
     GarbageFilesParts,
     CheckFilesParts,
     NativeFilesParts,
@@ -48,6 +50,7 @@ export function controlFiles(parts: ControlParts): readonly ControlRow[] {
     ...historyFiles(parts),
     ...statsFiles(parts),
     ...nativeFiles(parts),
+    ...auditFiles(parts),
     {
       path: 'control/flush',
       about: 'write all, metadata or chunks: commit everything, then drop what is only cached',
@@ -83,6 +86,7 @@ Read a file to ask, write a line to it to command:
   cat .tarbox/layers/tree
   cat .tarbox/diff/current..working/patch              # what has changed since, for git apply or patch -p1
   diff -r .tarbox/snapshots/before-the-upgrade .       # the tree as it was is a directory
+  tail .tarbox/audit/recent                            # who did what
   cat .tarbox/health
 
 ${table.join('\n')}

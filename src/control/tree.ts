@@ -76,7 +76,7 @@ class ControlTree implements ControlPort {
 
   constructor(rows: readonly ControlRow[], options: ControlTreeOptions) {
     this.#options = options;
-    this.#nextHandle = options.startedMs * HANDLES_PER_MS;
+    this.#nextHandle = Math.floor(options.startedMs) * HANDLES_PER_MS;
     this.visible = options.visible;
     this.#add('', 0, { directory: this.#fixedDirectory(0) }, true);
     for (const { path, node } of rows) {
@@ -164,6 +164,13 @@ class ControlTree implements ControlPort {
     return this.#node(id).parent;
   }
 
+  names(id: number): string[] {
+    const names: string[] = [];
+    for (let at = this.#nodes.get(id); at !== undefined && at.id !== 0; at = this.#nodes.get(at.parent))
+      names.unshift(at.name);
+    return names;
+  }
+
   list(directory: number): Soon<readonly ControlEntry[]> {
     return this.#directory(directory).list();
   }
@@ -206,7 +213,8 @@ class ControlTree implements ControlPort {
   }
 
   isStream(id: number): boolean {
-    return this.#file(id).stream !== undefined;
+    const { stream, openStream } = this.#file(id);
+    return stream !== undefined || openStream !== undefined;
   }
 
   /** A handle that an earlier daemon gave out is as good as a new one. */
@@ -219,7 +227,11 @@ class ControlTree implements ControlPort {
     return handle;
   }
 
-  async read(id: number, number: number, offset: number, size: number): Promise<Buffer> {
+  isInterruptible(id: number): boolean {
+    return this.#file(id).interruptible === true;
+  }
+
+  async read(id: number, number: number, offset: number, size: number, signal: AbortSignal): Promise<Buffer> {
     const node = this.#node(id);
     const handle = this.#handle(id, number);
     if (handle.stream !== undefined) return handle.stream.read(offset, size);
@@ -228,28 +240,29 @@ class ControlTree implements ControlPort {
       handle.base = offset;
     } else if (handle.text === undefined || offset <= handle.base) {
       // From the start, or from the start again (lseek, pread): what a file tells is as of now.
-      if (!handle.wrote) handle.text = await textOf(node, this.#file(id));
+      if (!handle.wrote) handle.text = await textOf(node, this.#file(id), signal);
       handle.base = Math.min(handle.base, offset);
     }
     const start = offset - handle.base;
     return handle.text?.subarray(start, start + size) ?? Buffer.alloc(0);
   }
 
-  async write(id: number, number: number, bytes: Buffer, request: number): Promise<number> {
+  async write(id: number, number: number, bytes: Buffer, request: number, signal: AbortSignal): Promise<number> {
     const node = this.#node(id);
     const handle = this.#handle(id, number);
     const { command } = this.#file(id);
     if (command === undefined) throw new FsError('EACCES', 'this control file takes no commands');
-    const finish = (outcome: Outcome) => {
-      handle.text = outcomeText(outcome);
+    const finish = (text: Buffer) => {
+      handle.text = text;
       handle.wrote = true;
       handle.fresh = true;
       node.outcome = handle.text;
     };
     try {
-      finish({ ok: true, ...(await command(commandText(bytes), request)) });
+      const outcome = await command(commandText(bytes), request, signal);
+      finish(typeof outcome === 'string' ? Buffer.from(outcome) : outcomeText({ ok: true, ...outcome }));
     } catch (problem) {
-      finish(failureOutcome(problem));
+      finish(outcomeText(failureOutcome(problem)));
       throw problem;
     }
     return bytes.length;
@@ -266,14 +279,14 @@ export function controlTree(rows: readonly ControlRow[], options: ControlTreeOpt
   return new ControlTree(rows, options);
 }
 
-function newHandle({ stream }: ControlFile): Handle {
-  const text = stream === undefined ? undefined : new TextStream(stream);
-  return { stream: text, text: undefined, base: 0, wrote: false, fresh: false };
+function newHandle({ stream, openStream }: ControlFile): Handle {
+  const make = openStream?.() ?? stream;
+  return { stream: make && new TextStream(make), text: undefined, base: 0, wrote: false, fresh: false };
 }
 
-async function textOf(node: Node, file: ControlFile): Promise<Buffer> {
+async function textOf(node: Node, file: ControlFile, signal: AbortSignal): Promise<Buffer> {
   if (file.read === undefined) return node.outcome;
-  const text = await file.read();
+  const text = await file.read(signal);
   return typeof text === 'string' ? Buffer.from(text) : text;
 }
 

@@ -4,7 +4,11 @@ import { FsError } from '../errno.ts';
 import type { Caller, Workspace } from '../vfs/workspace.ts';
 import type { Placeholders } from './placeholders.ts';
 import { inHeader } from './wire/abi.ts';
+import { FOPEN } from './wire/flags.ts';
 import type { ValueOf } from './wire/struct.ts';
+
+/** As long as the kernel likes, since every change passes by us. */
+export const FOREVER = 0x7fff_ffff;
 
 /** A tree that doesn't change any more. */
 export interface FrozenTree {
@@ -69,12 +73,23 @@ export class Context {
   readonly caller: { -readonly [K in keyof Caller]: Caller[K] } = { uid: 0, gid: 0, pid: 0 };
   /** Set by a handler whose answer must wait for this, besides being parked. */
   after: Promise<unknown> | undefined;
+  /** Set with it where any signal may end the wait: ends what is being done for it. */
+  interrupt: (() => void) | undefined;
+  /** Seconds for which the kernel may keep names and attributes, and how it opens files: as caching is on or off. */
+  validSec = FOREVER;
+  openFlags: number = FOPEN.KEEP_CACHE;
   readonly #readHeader = inHeader.reader();
 
   constructor(workspace: Workspace, services: Services) {
     this.live = workspace;
     this.workspace = workspace;
     this.services = services;
+  }
+
+  /** Has the kernel keep what it's told from now on, or ask every time. */
+  setCaching(on: boolean): void {
+    this.validSec = on ? FOREVER : 0;
+    this.openFlags = on ? FOPEN.KEEP_CACHE : FOPEN.DIRECT_IO;
   }
 
   /** Takes the next request. @throws {FsError} EIO when it's shorter than it says. */
@@ -85,6 +100,7 @@ export class Context {
     const header = this.#readHeader(request, 0);
     this.header = header;
     this.after = undefined;
+    this.interrupt = undefined;
     this.workspace = this.live;
     this.frozen = undefined;
     if (header.len !== length) throw new FsError('EIO', `a request of ${length} bytes says that it has ${header.len}`);

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import { errno, FsError } from '../errno.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
+import type { Auditing, Deferred } from './auditing.ts';
 import {
   CONTROL_VIEW,
   Context,
@@ -43,6 +44,7 @@ export interface DispatchParts {
   readonly setxattrExtended: boolean;
   /** What is counted of the requests. */
   readonly traffic: Traffic;
+  readonly auditing: Auditing;
 }
 
 /** An operation that changed something, as it was asked for and answered. */
@@ -67,11 +69,20 @@ export interface Carried {
   readonly answer: Buffer | number;
 }
 
+/** Events of a request that is answered later. */
+interface LaterEvents {
+  readonly always?: Deferred | undefined;
+  readonly onFailure?: Deferred | undefined;
+}
+
 /** A request that waits, by its unique number. */
 interface Parked {
   readonly request: Buffer;
   /** When it came. */
   readonly startedMs: number;
+  readonly sinceMs: number;
+  /** Ends what it waits for, where that may be ended by any signal. */
+  readonly interrupt: (() => void) | undefined;
   cancelled: boolean;
 }
 
@@ -93,6 +104,8 @@ export class Dispatcher {
   #timeMs = 0;
   /** When the request being served came, on the monotonic clock. */
   #startedMs = 0;
+  /** When the running request came, of one that had to wait. */
+  #sinceMs: number | undefined;
   #gate: { readonly opened: Promise<void>; readonly open: () => void } | undefined;
   readonly #accepted: { -readonly [K in keyof Accepted]: Accepted[K] };
   /** Those among the parked that a signal has reached; the kernel tells of the first one only. */
@@ -152,19 +165,26 @@ export class Dispatcher {
 
   #serveTaken(length: number): number {
     const context = this.#context;
+    const { auditing, workspace } = this.#parts;
     const row = this.#rows[context.header.opcode];
     if (row === undefined) return -errno.ENOSYS;
     try {
       if (context.end < 40 + row.argumentBytes) throw new FsError('EIO', 'the request is too short');
-      if (context.view === CONTROL_VIEW) return this.#finish(serveControl(context), length);
+      if (context.view === CONTROL_VIEW) {
+        auditing.begin(context, this.#sinceMs);
+        return this.#finish(serveControl(context), length);
+      }
       if (context.view === PLACEHOLDER_VIEW) return this.#finish(servePlaceholder(context), length);
       if (this.#gate !== undefined) return this.#park(length, this.#gate.opened);
-      if (!context.enterTree()) return row.forgets ? NO_REPLY : -errno.ESTALE;
+      if (auditing.mustWait(context)) return this.#park(length, auditing.room());
+      const isThere = context.enterTree();
+      auditing.begin(context, this.#sinceMs);
+      if (!isThere) return row.forgets ? NO_REPLY : this.#refuse(-errno.ESTALE);
       if (row.changes(context)) {
-        if (context.frozen !== undefined) return refusal(context);
+        if (context.frozen !== undefined) return this.#refuse(refusal(context));
         if (this.#parts.mustWait(length)) return this.#park(length, this.#parts.room());
         this.#timeMs = this.#parts.clock.now();
-        this.#parts.workspace.setTime(this.#timeMs);
+        workspace.setTime(this.#timeMs);
       }
       return this.#finish(row.handle(context), length);
     } catch (problem) {
@@ -175,22 +195,34 @@ export class Dispatcher {
       }
       const failed = this.#failed(problem);
       const result = row.forgets ? NO_REPLY : failed;
-      if (this.#parts.workspace.mutated) this.#accept(length, result);
+      if (workspace.mutated) this.#accept(length, result);
+      auditing.end(context, failed);
       return result;
     }
   }
 
+  #refuse(result: number): number {
+    this.#parts.auditing.end(this.#context, result);
+    return result;
+  }
+
   /** What is left to do once a handler has returned. */
   #finish(result: number, length: number): number {
-    const { workspace, strict, services } = this.#parts;
+    const { workspace, strict, services, auditing } = this.#parts;
     const context = this.#context;
+    auditing.answered(context, result);
     if (workspace.mutated) {
       this.#accept(length, result);
       if (strict && result !== NO_REPLY) context.after ??= services.sync();
+      // It's done, whatever becomes of its commit.
+      const commit = context.after === undefined ? undefined : auditing.copy(context, 'commit');
+      auditing.end(context, result);
+      if (context.after !== undefined) return this.#answerAfter(context.after, result, { onFailure: commit });
     }
-    if (context.after === undefined) return result;
-    this.#answerAfter(context.after, result);
-    return PARKED;
+    if (context.after !== undefined)
+      return this.#answerAfter(context.after, result, { always: auditing.copy(context) });
+    auditing.end(context, result);
+    return result;
   }
 
   #accept(length: number, result: number): void {
@@ -221,13 +253,16 @@ export class Dispatcher {
     const request = Buffer.from(this.#context.request.subarray(0, length));
     const { uniqueLo, uniqueHi } = this.#context.header;
     const forgets = this.#rows[this.#context.header.opcode]?.forgets === true;
-    const parked: Parked = { request, startedMs: this.#startedMs, cancelled: false };
+    const sinceMs = this.#sinceMs ?? this.#parts.clock.now();
+    const parked: Parked = { request, startedMs: this.#startedMs, sinceMs, interrupt: undefined, cancelled: false };
     const key = requestNumber(uniqueLo, uniqueHi);
     this.#parked.set(key, parked);
     const again = (result: () => number) => {
       if (parked.cancelled) return;
       this.#parked.delete(key);
+      this.#sinceMs = sinceMs;
       const code = result();
+      this.#sinceMs = undefined;
       if (code !== NO_REPLY && code !== PARKED && !forgets) this.#parts.reply(uniqueLo, uniqueHi, code);
     };
     ready.then(
@@ -235,23 +270,32 @@ export class Dispatcher {
       (problem: unknown) =>
         again(() => {
           this.#context.take(request, request.length, this.#parts.replyBuffer());
-          return this.#failed(problem);
+          this.#context.enterTree();
+          this.#parts.auditing.beginBare(this.#context, sinceMs);
+          return this.#refuse(this.#failed(problem));
         }),
     );
     return PARKED;
   }
 
-  /** Answers when `after` resolves: with what was built, or with the bytes that it resolves to. */
-  #answerAfter(after: Promise<unknown>, result: number): void {
+  /**
+   * Answers when `after` resolves: with what was built, or with the bytes that it resolves to. Then there's an event to
+   * record, `always` or `onFailure`. Returns PARKED.
+   */
+  #answerAfter(after: Promise<unknown>, result: number, event: LaterEvents): number {
     const { uniqueLo, uniqueHi } = this.#context.header;
     const built = result > 0 ? Buffer.from(this.#context.reply.subarray(PAYLOAD, PAYLOAD + result)) : undefined;
     const request = Buffer.from(this.#context.request.subarray(0, 40));
     const key = requestNumber(uniqueLo, uniqueHi);
-    const parked: Parked = { request, startedMs: this.#startedMs, cancelled: false };
+    const { auditing, clock } = this.#parts;
+    const { interrupt } = this.#context;
+    const parked: Parked = { request, startedMs: this.#startedMs, sinceMs: clock.now(), interrupt, cancelled: false };
     const series = this.#series;
     const requestBytes = this.#context.header.len;
     this.#parked.set(key, parked);
     const answer = (code: number, bytes: Buffer | undefined) => {
+      const deferred = event.always ?? (code < 0 ? event.onFailure : undefined);
+      if (deferred !== undefined) auditing.complete(deferred, code);
       if (parked.cancelled) return;
       this.#parked.delete(key);
       this.#record(parked.startedMs, series, code, requestBytes);
@@ -265,6 +309,7 @@ export class Dispatcher {
       },
       (problem: unknown) => answer(this.#errnoOf(problem, request), undefined),
     );
+    return PARKED;
   }
 
   #errnoOf(problem: unknown, request: Buffer): number {
@@ -281,7 +326,13 @@ export class Dispatcher {
     const { uniqueLo, uniqueHi } = this.#readInterrupt(this.#context.request, 40);
     const key = requestNumber(uniqueLo, uniqueHi);
     const parked = this.#parked.get(key);
-    if (parked === undefined || this.#letGo(key, parked)) return NO_REPLY;
+    if (parked === undefined) return NO_REPLY;
+    if (parked.interrupt !== undefined) {
+      parked.interrupt();
+      this.#answerInterrupted(key, parked);
+      return NO_REPLY;
+    }
+    if (this.#letGo(key, parked)) return NO_REPLY;
     this.#signalled.set(key, parked);
     this.#killCheck ??= setInterval(() => this.#checkSignalled(), KILL_CHECK_MS).unref();
     return NO_REPLY;
@@ -291,10 +342,14 @@ export class Dispatcher {
   #letGo(key: number, parked: Parked): boolean {
     const { request } = parked;
     if (!this.#parts.isKilled(request.readUInt32LE(32))) return false;
+    this.#answerInterrupted(key, parked);
+    return true;
+  }
+
+  #answerInterrupted(key: number, parked: Parked): void {
     parked.cancelled = true;
     this.#parked.delete(key);
-    this.#parts.reply(request.readUInt32LE(8), request.readUInt32LE(12), -errno.EINTR);
-    return true;
+    this.#parts.reply(parked.request.readUInt32LE(8), parked.request.readUInt32LE(12), -errno.EINTR);
   }
 
   #checkSignalled(): void {
@@ -313,6 +368,11 @@ export class Dispatcher {
       open = resolve;
     });
     this.#gate = { opened, open };
+  }
+
+  /** Has the kernel keep what it's told from now on, or ask every time. */
+  setCaching(on: boolean): void {
+    this.#context.setCaching(on);
   }
 
   openGate(): void {
@@ -340,13 +400,16 @@ export class Dispatcher {
    * @throws what loading throws; {Error} when it doesn't lead where it led before.
    */
   async replay({ sequence, timeMs, request, answer }: Carried): Promise<void> {
-    const { workspace, strict } = this.#parts;
+    const { workspace, strict, auditing } = this.#parts;
     const context = this.#context;
+    const result = typeof answer === 'number' ? answer : answer.length;
     for (;;) {
       context.take(request, request.length, this.#parts.replyBuffer());
       this.#timeMs = timeMs;
       workspace.setTime(timeMs);
       try {
+        if (auditing.isNew(sequence)) auditing.begin(context, timeMs);
+        else auditing.drop();
         this.#rows[context.header.opcode]?.handle(context);
       } catch (problem) {
         if (problem instanceof Missing) {
@@ -363,6 +426,7 @@ export class Dispatcher {
     workspace.sequence++;
     if (workspace.sequence !== sequence)
       throw new Error(`the local log goes on with ${sequence} where ${workspace.sequence} was due`);
+    auditing.end(context, result);
     // A handler that has its answer wait has begun to wait for it; here that's done when there's someone to answer.
     context.after?.catch(() => {});
     this.#keepAnswer(request, answer, strict || context.after !== undefined);
@@ -392,8 +456,7 @@ export class Dispatcher {
     const { answer, waits } = kept;
     const result = typeof answer === 'number' ? answer : answer.copy(reply, PAYLOAD);
     if (!waits) return result;
-    this.#answerAfter(this.#parts.services.sync(), result);
-    return PARKED;
+    return this.#answerAfter(this.#parts.services.sync(), result, {});
   }
 }
 

@@ -1,12 +1,10 @@
 import type { ControlAttributes } from '../control/port.ts';
 import type { Inode } from '../vfs/inode.ts';
 import { fileType, isDirectory } from '../vfs/inode.ts';
-import { CONTROL_VIEW, type Context, nodeidHi, PLACEHOLDER_VIEW, viewIn } from './context.ts';
+import { CONTROL_VIEW, type Context, FOREVER, nodeidHi, PLACEHOLDER_VIEW, viewIn } from './context.ts';
 import type { Placeholder } from './placeholders.ts';
 import { attrOut, entryOut, statxOut } from './wire/abi.ts';
 
-/** Seconds for which the kernel may keep what it was told: as long as it likes, since every change passes by us. */
-const FOREVER = 0x7fff_ffff;
 const DIRECTORY_BYTES = 4096;
 const PAGE_BYTES = 4096;
 const SECTORS_PER_PAGE = 8;
@@ -60,14 +58,14 @@ function fill(target: AttributeFields, inode: Inode, inoBase: number): void {
  * Writes an `entryOut` that gives the kernel a reference to the inode, by a name that it may keep for so many seconds;
  * returns its size.
  */
-export function putEntry(context: Context, at: number, inode: Inode, validSec = FOREVER): number {
+export function putEntry(context: Context, at: number, inode: Inode, validSec = context.validSec): number {
   const { frozen, live, reply } = context;
   inode.lookups++;
   entry.nodeidLo = inode.ino >>> 0;
   entry.nodeidHi = nodeidHi(frozen === undefined ? viewIn(live, inode.ino) : frozen.view, inode.ino);
   entry.generation = 0;
   entry.entryValid = validSec;
-  entry.attrValid = FOREVER;
+  entry.attrValid = context.validSec;
   fill(entry, inode, frozen?.inoBase ?? 0);
   writeEntry(reply, at, entry);
   return entryOut.size;
@@ -76,9 +74,9 @@ export function putEntry(context: Context, at: number, inode: Inode, validSec = 
 const NOTHING = entryOut.blank();
 
 /** Writes an `entryOut` that says that there's no such name, for the kernel to remember. */
-export function putAbsent(reply: Buffer, at: number): number {
-  NOTHING.entryValid = FOREVER;
-  writeEntry(reply, at, NOTHING);
+export function putAbsent(context: Context, at: number): number {
+  NOTHING.entryValid = context.validSec;
+  writeEntry(context.reply, at, NOTHING);
   return entryOut.size;
 }
 
@@ -90,7 +88,7 @@ export function putUnreferenced(reply: Buffer, at: number): void {
 
 export function putAttributes(context: Context, at: number, inode: Inode): number {
   const { frozen, reply } = context;
-  attributes.attrValid = FOREVER;
+  attributes.attrValid = context.validSec;
   attributes.attrValidNsec = 0;
   fill(attributes, inode, frozen?.inoBase ?? 0);
   writeAttr(reply, at, attributes);
@@ -103,7 +101,7 @@ const STATX_MASK = 0xfff;
 /** Writes a `statxOut`, which is `attrOut` with the time of birth. */
 export function putStatx(context: Context, at: number, inode: Inode): number {
   fill(FIELDS, inode, context.frozen?.inoBase ?? 0);
-  return putFieldsExtended(context.reply, at, FOREVER, inode);
+  return putFieldsExtended(context.reply, at, context.validSec, inode);
 }
 
 /** What FIELDS holds, with the time of birth of an inode. */

@@ -11,6 +11,7 @@ import type { Layers } from '../layers/layers.ts';
 import type { UsageStore } from '../layers/port.ts';
 import { usageOf } from '../layers/usage.ts';
 import type { Workspace } from '../vfs/workspace.ts';
+import type { AuditTrail } from './auditing.ts';
 import type { Comparing } from './comparing.ts';
 import type { Health } from './health.ts';
 import { patiently } from './layering.ts';
@@ -30,6 +31,7 @@ export interface ControlSources {
   readonly native: NativePart;
   readonly statistics: Statistics;
   readonly usage: UsageStore;
+  readonly audit: AuditTrail;
   readonly takeKernelPages: () => Promise<void>;
   readonly negotiated: Negotiated;
   readonly startedMs: number;
@@ -62,6 +64,7 @@ export function controlPort(sources: ControlSources): ControlPort {
     config: () => effectiveConfig(config()),
     layers,
     ...sources.comparing,
+    audit: sources.audit.files,
     collectGarbage: (dry) => upkeep.collectGarbage(dry),
     checkTree: (repair) => upkeep.checkTree(repair),
     nativeMounts: () => sources.native.statuses,

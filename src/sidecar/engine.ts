@@ -1,14 +1,16 @@
 import { statfs } from 'node:fs/promises';
+import { AUDIT_BYTES } from '../audit/log.ts';
 import { type LayerId, ROOT_INO } from '../brand.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Reload } from '../config/live.ts';
+import { Auditing } from '../fuse/auditing.ts';
 import type { SpaceReport } from '../fuse/context.ts';
 import { type Device, openDevice, unmount } from '../fuse/device.ts';
 import { Dispatcher } from '../fuse/dispatch.ts';
 import { type Negotiated, negotiate } from '../fuse/init.ts';
 import { keepHandle, mapSharedMemory } from '../fuse/libc.ts';
-import { packResend } from '../fuse/notify.ts';
+import { packIncEpoch, packResend } from '../fuse/notify.ts';
 import { PAYLOAD, Session } from '../fuse/session.ts';
 import { traceReply, traceRequest } from '../fuse/trace.ts';
 import { initIn, initOut } from '../fuse/wire/abi.ts';
@@ -21,6 +23,7 @@ import { Loader } from '../vfs/load.ts';
 import type { Miss } from '../vfs/miss.ts';
 import type { Loads, Place } from '../vfs/store.ts';
 import { Workspace } from '../vfs/workspace.ts';
+import { AuditTrail } from './auditing.ts';
 import { AutoCheckpoints } from './auto-checkpoint.ts';
 import { whenAvailable } from './available.ts';
 import { type Comparing, comparing } from './comparing.ts';
@@ -30,7 +33,7 @@ import { takeKernelPages } from './kernel-pages.ts';
 import { isKilled } from './killed.ts';
 import { Layering } from './layering.ts';
 import { localLogBytes } from './memory.ts';
-import { DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
+import { AUDIT_HANDLE, DEVICE_HANDLE, type FromDaemon, LOG_HANDLE, type StartMessage } from './messages.ts';
 import { NativePart } from './native.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { Statistics } from './statistics.ts';
@@ -70,6 +73,7 @@ export class Engine {
   #comparing!: Comparing;
   #upkeep!: Upkeep;
   #autoCheckpoints!: AutoCheckpoints;
+  #audit!: AuditTrail;
   #session!: Session;
   #dispatcher: Dispatcher | undefined;
   #recovered: Recovered | undefined;
@@ -142,6 +146,19 @@ export class Engine {
       loadsSettled: () => this.#loader.settled(),
       onPackFailure: (problem) => this.#log.warn('packing-failed', { problem }),
     });
+    this.#audit = new AuditTrail({
+      memory: mapSharedMemory(AUDIT_HANDLE, AUDIT_BYTES),
+      tenantId: taken.tenantId,
+      config,
+      store: this.#tenancy.store,
+      layers: this.#layering.layers,
+      workspace: this.#workspace,
+      loads: this.#loads,
+      clock: this.#clock,
+      log: this.#log,
+      health: this.#health,
+    });
+    this.#audit.start();
     await whenAvailable(() => this.#layering.layers.load(this.#start.resume !== undefined));
     await this.#load({ kind: 'inodes', inos: [ROOT_INO] });
     await this.#measureSpace();
@@ -287,6 +304,7 @@ export class Engine {
           native: this.#native,
           statistics: this.#statistics,
           usage: this.#tenancy.store.usage,
+          audit: this.#audit,
           takeKernelPages: () => this.#takeKernelPages(),
           negotiated,
           startedMs: this.#clock.now(),
@@ -309,7 +327,9 @@ export class Engine {
       isKilled,
       traffic: this.#statistics.traffic,
       setxattrExtended: negotiated.flags.SETXATTR_EXT,
+      auditing: new Auditing(this.#audit.events, this.#workspace, this.#clock, this.#audit.lines),
     });
+    dispatcher.setCaching(this.#audit.mayCache);
     this.#dispatcher = dispatcher;
     return dispatcher;
   }
@@ -344,6 +364,7 @@ export class Engine {
     this.#workspace.resizeCaches(config.cache);
     this.#journal.setInterval(config.commitIntervalMs);
     this.#autoCheckpoints.configure(config.layer);
+    this.#reconfigureAudit();
     this.#health.set('config', 'ok', '');
     if (needRestart.length > 0)
       this.#health.set(
@@ -351,6 +372,18 @@ export class Engine {
         'degraded',
         `these settings need a restart to come into force: ${needRestart.join(', ')}`,
       );
+  }
+
+  /** What the kernel may not keep any more, it forgets. */
+  #reconfigureAudit(): void {
+    const couldCache = this.#audit.mayCache;
+    this.#audit.configure(this.#config);
+    this.#dispatcher?.setCaching(this.#audit.mayCache);
+    if (!couldCache || this.#audit.mayCache) return;
+    const message = Buffer.alloc(64);
+    const failed = this.#session.notify(message, packIncEpoch(message));
+    if (failed < 0)
+      this.#log.warn('audit-caches-stay', { reason: 'this kernel keeps what it has cached until the next start' });
   }
 
   /** The configuration file is wrong: what was in force stays. */
@@ -378,6 +411,7 @@ export class Engine {
     try {
       await this.#journal?.stop();
     } finally {
+      await this.#audit?.stop().catch((problem: unknown) => this.#log.error('audit-lost', { problem }));
       await this.#tenancy.release();
     }
   }

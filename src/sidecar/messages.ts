@@ -51,3 +51,4 @@ export type FromDaemon =
 /** Handles that a daemon inherits. */
 export const DEVICE_HANDLE = 3;
 export const LOG_HANDLE = 4;
+export const AUDIT_HANDLE = 5;

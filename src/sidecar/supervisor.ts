@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { AUDIT_BYTES } from '../audit/log.ts';
 import type { Config, ConfigError } from '../config/config.ts';
 import type { Environment } from '../config/env.ts';
 import { followConfig, type Reload } from '../config/live.ts';
@@ -54,6 +55,7 @@ export class Supervisor {
   #embedded: Embedded | undefined;
   #device = -1;
   #memory = -1;
+  #auditMemory = -1;
   #daemon: Daemon | undefined;
   #negotiated: Negotiated | undefined;
   #mounted = false;
@@ -112,6 +114,7 @@ export class Supervisor {
     this.#config = { ...this.#config, mount: await prepareMountPoint(this.#config, this.#log) };
     this.#device = openFuseDevice();
     this.#memory = makeSharedMemory('tarbox-log', localLogBytes(this.#config.dirtyLimitBytes));
+    this.#auditMemory = makeSharedMemory('tarbox-audit', AUDIT_BYTES);
     if (this.#config.database.url === undefined) await this.#startDatabase();
     await this.#startDaemon();
     this.#goOn();
@@ -210,7 +213,7 @@ export class Supervisor {
   /** Starts a daemon and waits until it serves. */
   async #startDaemon(): Promise<void> {
     this.#goOn();
-    const daemon = spawnDaemon(this.#device, this.#memory);
+    const daemon = spawnDaemon(this.#device, this.#memory, this.#auditMemory);
     this.#daemon = daemon;
     const start: StartMessage = {
       type: 'start',
@@ -333,9 +336,10 @@ export class Supervisor {
     await this.#starting;
     await this.#following?.close();
     if (this.#embedded !== undefined) await this.#embedded.stop();
-    for (const handle of [this.#device, this.#memory]) if (handle >= 0) closeHandle(handle);
+    for (const handle of [this.#device, this.#memory, this.#auditMemory]) if (handle >= 0) closeHandle(handle);
     this.#device = -1;
     this.#memory = -1;
+    this.#auditMemory = -1;
     this.#log.info('stopped', { seconds: Number(((performance.now() - started) / 1000).toFixed(1)) });
   }
 
@@ -384,12 +388,12 @@ const MALLOC = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '1048576', MALLO
 type Daemon = ReturnType<typeof spawnDaemon>;
 
 /** In a process group of its own, so that Ctrl-C reaches the supervisor first. */
-function spawnDaemon(device: number, memory: number) {
+function spawnDaemon(device: number, memory: number, auditMemory: number) {
   return execa(process.execPath, [...process.execArgv, ...HEAP_FLAGS, join(import.meta.dirname, 'daemon.ts')], {
     ipc: true,
     serialization: 'json',
     // execa's types name the handles 3 to 9 only; it takes any.
-    stdio: ['ignore', 'inherit', 'inherit', device as 3, memory as 3],
+    stdio: ['ignore', 'inherit', 'inherit', device as 3, memory as 3, auditMemory as 3],
     env: MALLOC,
     reject: false,
     detached: true,

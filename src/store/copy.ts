@@ -39,6 +39,17 @@ export function copyIn(client: Client, statement: string, rows: Iterable<readonl
   return copyFrom(client, statement, (stream) => sendAll(stream, rows));
 }
 
+/** The same for rows that are in the binary format already, any number of them in each piece. */
+export function copyInRaw(client: Client, statement: string, pieces: readonly Uint8Array[]): Promise<void> {
+  return copyFrom(client, statement, async (stream) => {
+    await send(stream, HEADER);
+    for (const piece of pieces)
+      for (let from = 0; from < piece.length; from += WRITE_BYTES)
+        await send(stream, piece.subarray(from, from + WRITE_BYTES));
+    await send(stream, TRAILER);
+  });
+}
+
 /** What comes before the row in each message of `copyMessages`: CopyData's type and length, see `putMessageHead`. */
 export const MESSAGE_HEAD_BYTES = 5;
 
@@ -103,7 +114,7 @@ async function sendAll(stream: Writable, rows: Iterable<readonly Value[]>): Prom
   await send(stream, Buffer.concat(parts));
 }
 
-function send(stream: Writable, bytes: Buffer): Promise<void> {
+function send(stream: Writable, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(bytes, (problem) => (problem ? reject(problem) : resolve()));
   });

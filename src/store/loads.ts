@@ -30,6 +30,30 @@ export async function loadInodes(client: Client, scope: Scope, inos: readonly In
   return rows.map(inodeImage);
 }
 
+const MOST_NAMES = 16;
+
+export async function loadNamesOfInode(
+  client: Client,
+  scope: Scope,
+  ino: Ino,
+): Promise<{ parent: Ino; name: ByteString }[]> {
+  const rows = await client.unsafe<{ parent: string; name: Buffer }[]>(
+    `SELECT d.parent, d.name FROM (
+       SELECT parent, name, layer_id FROM tarbox.dentries
+       WHERE tenant_id = $1 AND ino = $3 AND ino > 0 AND $2::int8multirange @> layer_id OFFSET 0) AS d
+     WHERE d.layer_id = (SELECT n.layer_id FROM tarbox.dentries n
+       WHERE n.tenant_id = $1 AND n.parent = d.parent AND n.name = d.name AND $2::int8multirange @> n.layer_id
+       ORDER BY n.layer_id DESC LIMIT 1)
+     LIMIT ${MOST_NAMES}`,
+    [scope.lease.tenantId, scope.view, ino],
+    prepared,
+  );
+  return rows.map(({ parent, name }) => ({
+    parent: Number(parent) as Ino, // the column holds inode numbers
+    name: name.toString('latin1'),
+  }));
+}
+
 /** Those whose newest row is the layer's, where one is given. */
 export async function loadOrphans(client: Client, scope: Scope, layer: LayerId | undefined): Promise<InodeImage[]> {
   const rows = await client.unsafe<InodeRow[]>(

@@ -1,3 +1,4 @@
+import type { AuditStore } from '../audit/port.ts';
 import { Coder } from '../content/coder.ts';
 import { DeltaCoder } from '../content/delta-coder.ts';
 import type {
@@ -10,6 +11,7 @@ import type {
   VersionStore,
 } from '../layers/port.ts';
 import { type Commits, type Loads, type Place, StoreError } from '../vfs/store.ts';
+import { type AuditConnections, auditConnections, auditStore } from './audit.ts';
 import { checkStore } from './checking.ts';
 import { type Coders, loadChunks, putChunks } from './chunks.ts';
 import { commitBatch } from './commit.ts';
@@ -44,6 +46,7 @@ import {
   loadFirstSegments,
   loadInodes,
   loadName,
+  loadNamesOfInode,
   loadOrphans,
   loadSegments,
   type Scope,
@@ -66,6 +69,7 @@ export interface TenantStore {
   readonly packing: PackStore;
   readonly usage: UsageStore;
   readonly versions: VersionStore;
+  readonly audit: AuditStore;
 }
 
 /** A database, its schema up to date. Close it when done. */
@@ -121,7 +125,18 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
   const deltaCoder = new DeltaCoder();
   const reclaiming = new Connection(options, 'checkpoint');
   const upkeep = new Connection(options, 'upkeep', PLANNING);
-  const all = [control, ...reading, ...storing, committing, comparing, reclaiming, upkeep];
+  const audit = auditConnections(options);
+  const all = [
+    control,
+    ...reading,
+    ...storing,
+    committing,
+    comparing,
+    reclaiming,
+    upkeep,
+    audit.writing,
+    audit.looking,
+  ];
   const close = async () => {
     await Promise.all(all.map((connection) => connection.close()));
     await Promise.all([coder.close(), deltaCoder.close()]);
@@ -140,7 +155,7 @@ export async function openStore(options: DatabaseOptions, poolSize = 6): Promise
     leaseHolder: (lease) => leaseHolder(control, lease),
     releaseLease: (lease) => releaseLease(control, lease),
     tenant: (lease) =>
-      tenantStore(lease, { coder, deltaCoder, reading, storing, committing, comparing, upkeep, space }),
+      tenantStore(lease, { coder, deltaCoder, reading, storing, committing, comparing, upkeep, audit, space }),
     serverVersion: () =>
       control.run(async (client) => {
         const [row] = await client<{ server_version: string }[]>`SHOW server_version`;
@@ -177,12 +192,13 @@ interface TenantParts extends Coders {
   readonly comparing: Connection;
   /** For collecting garbage, checking and packing. */
   readonly upkeep: Connection;
+  readonly audit: AuditConnections;
   /** Of the server's disk, where we can look after it. */
   readonly space: DiskSpace | undefined;
 }
 
 function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
-  const { coder, reading, storing, committing, comparing, upkeep, space } = parts;
+  const { coder, reading, storing, committing, comparing, upkeep, audit, space } = parts;
   let changes = 0;
   const losses = () => [committing, ...storing].reduce((count, connection) => count + connection.losses, 0);
   /** The losses there were before the chunks were stored that the next commit may refer to. */
@@ -207,6 +223,7 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
         inodes: (inos) => read((client) => loadInodes(client, scope, inos)),
         directory: (parent, after, limit) => read((client) => loadDirectory(client, scope, parent, after, limit)),
         name: (parent, name) => read((client) => loadName(client, scope, parent, name)),
+        namesOf: (ino) => read((client) => loadNamesOfInode(client, scope, ino)),
         segments: (ino, from, to) => read((client) => loadSegments(client, scope, ino, from, to)),
         firstSegments: (inos, maxBytes) => read((client) => loadFirstSegments(client, scope, inos, maxBytes)),
         chunks: (hashes, cached) => loadChunks(reader(), parts, lease.tenantId, hashes, cached),
@@ -244,6 +261,7 @@ function tenantStore(lease: Lease, parts: TenantParts): TenantStore {
       contents: (after, limit) => read((client) => contentUsage(client, lease, after, limit)),
       unpacked: () => read((client) => countUnpacked(client, lease)),
     },
+    audit: auditStore(lease, audit),
     check: checkStore(lease, upkeep, parts, change),
     layers: {
       layers: () => read((client) => loadLayers(client, lease)),

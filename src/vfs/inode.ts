@@ -48,6 +48,14 @@ export interface Inode {
   xattrs: Xattrs | undefined;
   directory: Directory | undefined;
   content: Content | undefined;
+  /**
+   * A name that it has (of several, the one used last; of none, the last one), and the directory that this is in: 0 for
+   * the root, and where no name is known. Undefined until someone asked.
+   */
+  name: ByteString;
+  namedIn: Ino | 0 | undefined;
+  /** Other names that it has, as far as they're known: a few at most. */
+  otherNames: { readonly parent: Ino; readonly name: ByteString }[] | undefined;
   /** References that the kernel was given and hasn't returned; 0 for those given to an earlier daemon. */
   lookups: number;
   /** Whether PostgreSQL has, or may have by a commit under way, a row of it. */
@@ -83,12 +91,40 @@ export function inodeFromImage(image: InodeImage, stored: boolean): Inode {
     xattrs: image.xattrs === null ? undefined : unpackXattrs(image.xattrs),
     directory: undefined,
     content: undefined,
+    name: '',
+    namedIn: undefined,
+    otherNames: undefined,
     lookups: 0,
     stored,
     dirty: false,
     commits: 0,
     removed: false,
   };
+}
+
+const OTHER_NAMES = 16;
+
+/** Notes a name that an inode has, as the one used last. */
+export function noteName(inode: Inode, parent: Ino, name: ByteString): void {
+  const { namedIn, name: last } = inode;
+  if (namedIn !== undefined && namedIn !== 0 && inode.nlink > 1 && !isDirectory(inode)) {
+    if (namedIn === parent && last === name) return;
+    const others = (inode.otherNames ?? []).filter((one) => one.parent !== parent || one.name !== name);
+    inode.otherNames = [...others.slice(1 - OTHER_NAMES), { parent: namedIn, name: last }];
+  }
+  inode.namedIn = parent;
+  inode.name = name;
+}
+
+/** A file with several names, or one that gets another, loses this one. */
+export function dropName(inode: Inode, parent: Ino, name: ByteString): void {
+  if (inode.namedIn !== parent || inode.name !== name) {
+    inode.otherNames = inode.otherNames?.filter((one) => one.parent !== parent || one.name !== name);
+    return;
+  }
+  const other = inode.otherNames?.pop();
+  inode.namedIn = other?.parent;
+  inode.name = other?.name ?? '';
 }
 
 export function imageOf(inode: Inode): InodeImage {

@@ -3,7 +3,7 @@ import { FsError } from '../errno.ts';
 import { addStoredSegments, contentOf } from './content.ts';
 import { addStoredName, addStoredPage, type Dentry, directoryOf, orderedNames } from './directory.ts';
 import { CHUNK_BYTES } from './geometry.ts';
-import { type Inode, inodeFromImage, isDirectory, isRegular } from './inode.ts';
+import { type Inode, inodeFromImage, isDirectory, isRegular, noteName } from './inode.ts';
 import type { LoadMiss } from './miss.ts';
 import type { ByteString, InodeImage, Loads } from './store.ts';
 import type { Workspace } from './workspace.ts';
@@ -18,6 +18,8 @@ const NEIGHBOURS = 64;
 const NEIGHBOUR_BYTES = 1024 * 1024;
 /** Inodes that come along when they are asked for one after the other. */
 const FOLLOWERS = 64;
+/** Inodes that don't exist and are kept in mind. */
+const MOST_NAMELESS = 1000;
 /** Directories whose names are fetched ahead of someone who walks the tree, and names looked at to find them. */
 const AHEAD_DIRECTORIES = 8;
 const AHEAD_NAMES = 256;
@@ -69,6 +71,8 @@ export class Loader {
     switch (miss.kind) {
       case 'inodes':
         return this.#loadInodes(miss.inos);
+      case 'named':
+        return this.#loadNamed(miss.ino);
       case 'name':
         return this.#loadName(miss.parent, miss.name);
       case 'directory':
@@ -120,6 +124,34 @@ export class Loader {
     return found;
   }
 
+  /** Takes in names of inodes of which none is known yet, unless something newer is known of the names. */
+  #noteNames(names: readonly { readonly parent: Ino; readonly name: ByteString; readonly ino: Ino }[]): void {
+    for (const { parent, name, ino } of names) {
+      const inode = this.#workspace.cached(ino);
+      if (inode === undefined || (inode.namedIn !== undefined && inode.namedIn !== 0)) continue;
+      const directory = this.#workspace.cached(parent)?.directory;
+      const dentry = directory?.names.get(name);
+      const isGone = directory !== undefined && (dentry === null || (dentry === undefined && directory.complete));
+      if (!isGone && (dentry == null || dentry.ino === ino)) noteName(inode, parent, name);
+    }
+  }
+
+  async #loadNamed(ino: Ino): Promise<void> {
+    const workspace = this.#workspace;
+    const loaded = await this.#ofThisTree(
+      Promise.all([workspace.cached(ino) === undefined ? this.#loads.inodes([ino]) : [], this.#loads.namesOf(ino)]),
+    );
+    if (loaded === undefined) return;
+    const [images, names] = loaded.found;
+    this.#keepAll(images);
+    this.#noteNames(names.map((name) => ({ ...name, ino })));
+    const inode = workspace.cached(ino);
+    if (inode === undefined) {
+      if (workspace.nameless.size >= MOST_NAMELESS) workspace.nameless.clear();
+      workspace.nameless.add(ino);
+    } else inode.namedIn ??= 0;
+  }
+
   /** A first page holds most directories whole; in a larger one the name is asked for by itself. */
   async #loadName(parent: Ino, name: ByteString): Promise<void> {
     const known = () => {
@@ -142,6 +174,7 @@ export class Loader {
     else {
       this.#keepAll([found.inode]);
       addStoredName(inode.directory, found.dentry);
+      this.#noteNames([found.dentry]);
     }
     this.#workspace.keep(inode);
   }
@@ -154,6 +187,7 @@ export class Loader {
     if (inode === undefined) return;
     addStoredPage(directoryOf(inode), after, page.dentries, page.complete);
     this.#keepAll(page.inodes.slice(0, this.#workspace.inodesAhead));
+    this.#noteNames(page.dentries);
     // Last, so that what it names never pushes it out: whoever waits for the page would miss it for ever.
     this.#workspace.keep(inode);
   }
@@ -292,6 +326,8 @@ function keyOf(miss: LoadMiss): string {
   switch (miss.kind) {
     case 'inodes':
       return `i${miss.inos.join()}`;
+    case 'named':
+      return `p${miss.ino}`;
     case 'name':
       return `n${miss.parent}/${miss.name}`;
     case 'directory':

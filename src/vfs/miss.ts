@@ -14,6 +14,8 @@ export type Miss =
 /** What storage has. */
 export type LoadMiss =
   | { readonly kind: 'inodes'; readonly inos: readonly Ino[] }
+  /** A name of the inode, and itself, as far as there are any. */
+  | { readonly kind: 'named'; readonly ino: Ino }
   | { readonly kind: 'name'; readonly parent: Ino; readonly name: ByteString }
   | { readonly kind: 'directory'; readonly parent: Ino; readonly after: number }
   | { readonly kind: 'segments'; readonly ino: Ino; readonly from: number; readonly to: number }

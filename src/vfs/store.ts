@@ -160,6 +160,8 @@ export interface Loads {
   directory(parent: Ino, after: number, limit: number): Promise<DirectoryPage>;
   /** One name with its inode; undefined when the directory hasn't got it. */
   name(parent: Ino, name: ByteString): Promise<{ dentry: DentryImage; inode: InodeImage } | undefined>;
+  /** Names of an inode, a few at most. */
+  namesOf(ino: Ino): Promise<readonly { readonly parent: Ino; readonly name: ByteString }[]>;
   /** Rows of `contents` in the index range [from, to); those without a row are all holes. */
   segments(ino: Ino, from: number, to: number): Promise<readonly SegmentImage[]>;
   /** The first segment of each of these files, at most about `maxBytes` of inline bytes in all; read ahead for small files. */

@@ -61,6 +61,8 @@ export class Workspace {
   /** Whether the kernel has told what it let go of since a file last lost its name. */
   releasesTaken = true;
   readonly handles = new OpenHandles();
+  /** Inodes that were asked for their names and don't exist. */
+  readonly nameless = new Set<Ino>();
   /** Grows when this becomes another tree: what was being loaded of the one before means nothing here. */
   tree = 0;
   /** Where the tree's rows are; the next batch's layer is this one's. */

@@ -5,6 +5,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { benchAudit } from './audit.ts';
 import { buildPrograms } from './build.ts';
 import { Cleanup } from './cleanup.ts';
 import { openDisk } from './disk.ts';
@@ -113,6 +114,11 @@ async function main(): Promise<number> {
     return 0;
   }
   if (process.getuid?.() !== 0) throw new Error('the bench mounts filesystems and drops caches: run it as root');
+  if (options.audit !== undefined) {
+    for (const { name, unit, value } of await benchAudit(options.audit, cleanup))
+      process.stdout.write(`${name}: ${Number(value.toPrecision(4))} ${unit}\n`);
+    return 0;
+  }
   const results = await bench(options);
   process.stdout.write(`${report(results)}\n`);
   if (options.json !== undefined) {

@@ -19,6 +19,8 @@ export interface Options {
   readonly disk: DiskChoice;
   /** File that receives the results as JSON. */
   readonly json: string | undefined;
+  /** Instead of all else, the audit log with so many events; undefined for not. */
+  readonly audit: number | undefined;
   /** Install the Debian packages that are missing. */
   readonly install: boolean;
 }
@@ -34,6 +36,7 @@ export const USAGE = `node test/bench/main.ts [options], or make bench BENCH='[o
                      tar archive (the project's own commits)
   --disk CHOICE      where the targets store: local (below the temporary directory), image (a fresh ext4 in a file
                      there), or auto: an image where the local one is an ext4 without a journal (auto)
+  --audit N          only the audit log: stores N events over ninety days, and asks for some
   --json FILE        write all samples and medians there
   --install          install missing Debian packages with apt-get
   --help             this text
@@ -53,6 +56,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       versions: { type: 'string' },
       disk: { type: 'string', default: 'auto' },
       json: { type: 'string' },
+      audit: { type: 'string' },
       install: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -68,6 +72,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     versions: values.versions,
     disk: diskChoice(values.disk),
     json: values.json,
+    audit: values.audit === undefined ? undefined : positive('--audit', values.audit),
     install: values.install,
   };
 }

@@ -10,6 +10,10 @@ const unless = missing === undefined ? '' : ` (skipped: this machine lacks ${mis
 
 const FILES = [
   'README',
+  'audit/query',
+  'audit/recent',
+  'audit/stats',
+  'audit/stream',
   'config',
   'control/flush',
   'control/fsck',
@@ -31,9 +35,11 @@ const FILES = [
   'version',
 ];
 /** Files for people, not programs. */
-const PROSE = ['README', 'layers/tree', 'metrics'];
+const PROSE = ['README', 'audit/recent', 'layers/tree', 'metrics'];
+/** A file that has no end. */
+const ENDLESS = 'audit/stream';
 /** Finds every file but those that there are for each layer and each file of the tree. */
-const FIND = String.raw`cd .tarbox && find . \( -name snapshots -o -name diff -o -name history \) -prune -o -type f`;
+const FIND = String.raw`cd .tarbox && find . \( -name snapshots -o -name diff -o -name history -o -path ./audit/path \) -prune -o -type f`;
 const FLUSHED = {
   ok: true,
   flushed: 'all',
@@ -67,11 +73,14 @@ suite(`control files${unless}`, () => {
     // What is read is given its form by the expectation that follows.
     const json = async (name: string) => JSON.parse(await text(name)) as Record<string, unknown>;
 
-    it.each(FILES)('%s is UTF-8 that ends in a newline, and JSON unless it is for people', async (name) => {
-      const bytes = await readFile(at(`.tarbox/${name}`));
-      expect(new TextDecoder('utf-8', { fatal: true }).decode(bytes)).toMatch(/[^\n]\n$/);
-      if (!PROSE.includes(name)) expect(JSON.parse(bytes.toString())).toBeTypeOf('object');
-    });
+    it.each(FILES.filter((name) => name !== ENDLESS))(
+      '%s is UTF-8 that ends in a newline, and JSON unless it is for people',
+      async (name) => {
+        const bytes = await readFile(at(`.tarbox/${name}`));
+        expect(new TextDecoder('utf-8', { fatal: true }).decode(bytes)).toMatch(/[^\n]\n$/);
+        if (!PROSE.includes(name)) expect(JSON.parse(bytes.toString())).toBeTypeOf('object');
+      },
+    );
 
     it('README names every file with its access, and its examples work', async () => {
       const readme = await text('README');
@@ -157,6 +166,7 @@ suite(`control files${unless}`, () => {
       expect((await sh(`${FIND} -printf "%P\n" | sort`)).stdout.split('\n')).toEqual(FILES);
       expect((await sh('ls -A .tarbox')).stdout.split('\n')).toEqual([
         'README',
+        'audit',
         'config',
         'control',
         'diff',
@@ -178,7 +188,7 @@ suite(`control files${unless}`, () => {
         (await sh('stat -c "%n %F %a %h" .tarbox .tarbox/control .tarbox/control/flush .tarbox/health')).stdout,
       ).toBe(
         [
-          '.tarbox directory 500 9',
+          '.tarbox directory 500 10',
           '.tarbox/control directory 500 2',
           '.tarbox/control/flush regular empty file 600 1',
           '.tarbox/health regular empty file 400 1',
@@ -188,7 +198,9 @@ suite(`control files${unless}`, () => {
 
     it('is taken by the programs that walk trees', async () => {
       expect((await sh('cd .tarbox/control && ls .. && cat ../health && cat ../../file')).exitCode).toBe(0);
-      expect((await sh('grep -rl \'"tenant": "default"\' .tarbox | sort')).stdout).toBe('.tarbox/health');
+      expect((await sh('grep -rl --exclude-dir=audit \'"tenant": "default"\' .tarbox | sort')).stdout).toBe(
+        '.tarbox/health',
+      );
       expect(await sh('ls -laR .tarbox')).toMatchObject({ exitCode: 0, stderr: '' });
       expect(await sh('du -s .tarbox/control')).toMatchObject({ exitCode: 0, stdout: '0\t.tarbox/control' });
       expect(await sh('tar cf - .tarbox | tar tf - | sort | head -1')).toMatchObject({ stdout: '.tarbox/' });
@@ -420,7 +432,7 @@ suite(`secrets${unless}`, () => {
     const tarbox = new Tarbox({ env: { DATABASE_URL: url, TARBOX_TENANT: 'another', TARBOX_LOG_LEVEL: 'debug' } });
     try {
       await tarbox.start();
-      const all = await execa('grep', ['-r', '', '.tarbox'], { cwd: tarbox.mount });
+      const all = await execa('grep', ['-r', '--exclude=stream', '', '.tarbox'], { cwd: tarbox.mount });
       expect(all.stdout).toContain('postgres://tarbox:***@/postgres');
       expect(all.stdout).not.toContain('hunter2');
       await tarbox.stop();

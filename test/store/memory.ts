@@ -60,6 +60,10 @@ export class MemoryStore implements Loads, Commits {
     return dentry === undefined || inode === undefined ? undefined : { dentry, inode };
   }
 
+  async namesOf(ino: Ino): Promise<readonly DentryImage[]> {
+    return [...this.#dentries.values()].filter((dentry) => dentry.ino === ino);
+  }
+
   async segments(ino: Ino, from: number, to: number): Promise<readonly SegmentImage[]> {
     const all = [...this.#segments.values()].filter((segment) => segment.ino === ino);
     return all.filter(({ index }) => index >= from && index < to).sort((a, b) => a.index - b.index);

@@ -55,6 +55,14 @@ lease_ttl = "1h"
 [layer]
 auto_checkpoint = true
 checkpoint_interval = "10m"
+
+[audit]
+enabled = false
+level = "full"
+rules = "/build/**=off"
+overflow = "drop"
+retention_days = 7
+batch_size = 100
 [filesystem]
 commit_interval = 0.25
 durability = "close"
@@ -98,6 +106,12 @@ describe('the file', () => {
       TARBOX_LEASE_TTL: '1h',
       TARBOX_LAYER_AUTO_CHECKPOINT: 'true',
       TARBOX_LAYER_CHECKPOINT_INTERVAL: '10m',
+      TARBOX_AUDIT_ENABLED: 'false',
+      TARBOX_AUDIT_LEVEL: 'full',
+      TARBOX_AUDIT_RULES: '/build/**=off',
+      TARBOX_AUDIT_OVERFLOW: 'drop',
+      TARBOX_AUDIT_RETENTION_DAYS: '7',
+      TARBOX_AUDIT_BATCH_SIZE: '100',
       TARBOX_COMMIT_INTERVAL: '250ms',
       TARBOX_DURABILITY: 'close',
       TARBOX_DIRTY_LIMIT: '32MiB',
@@ -140,7 +154,7 @@ describe('the file', () => {
     ['[cache]\npolici = "lru"', "[cache] has no setting 'polici'; did you mean policy?"],
     ['cache = 5', 'cache is a section: write [cache] on a line of its own'],
     ['[[cache]]\npolicy = "lru"', 'cache is a section: write [cache] on a line of its own'],
-    ['[audit]\nlevel = "full"', '[audit]: this version has no such setting; remove the section'],
+    ['[audit]\nlevel = "all"', "[audit] level is 'all'; allowed is one of off, basic, standard, full"],
     ['[log]\nlevel = ', 'line 2, column 9: invalid value'],
   ])('%j is refused', (toml, line) => {
     expect(refusal(toml)).toBe(line);

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { controlTree } from '../../src/control/tree.ts';
 import { FsError } from '../../src/errno.ts';
+import { Auditing } from '../../src/fuse/auditing.ts';
 import { CONTROL_VIEW, nodeidHi } from '../../src/fuse/context.ts';
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { handlerTable } from '../../src/fuse/handlers/table.ts';
@@ -13,6 +14,7 @@ import { attrOut, inHeader, readIn, setattrIn } from '../../src/fuse/wire/abi.ts
 import { FATTR } from '../../src/fuse/wire/flags.ts';
 import { OPCODE, type Operation, operations } from '../../src/fuse/wire/operations.ts';
 import type { Workspace } from '../../src/vfs/workspace.ts';
+import { memoryLog } from '../support/audit-log.ts';
 import { addRoot, bareWorkspace } from '../support/empty-workspace.ts';
 
 const MIB = 2 ** 20;
@@ -62,6 +64,7 @@ class Bench {
       traffic: new Traffic(),
       isKilled: () => false,
       setxattrExtended: true,
+      auditing: new Auditing(memoryLog(), this.workspace, { now: () => 1000 }, undefined),
     });
   }
 

@@ -169,7 +169,9 @@ function remove(context: Context, directory: number): number {
 
 function readFile(context: Context, id: number): number {
   const { fh, offset, size } = readRead(context.request, ARGUMENT);
-  context.after = context.services.control.read(id, fh, offset, size);
+  const { control } = context.services;
+  const mayEnd = control.isStream(id) || control.isInterruptible(id);
+  context.after = control.read(id, fh, offset, size, mayEnd ? interruptible(context) : NEVER.signal);
   return PARKED;
 }
 
@@ -178,8 +180,20 @@ function writeFile(context: Context, id: number): number {
   const data = ARGUMENT + writeIn.size;
   context.require(data + size);
   const bytes = Buffer.from(context.request.subarray(data, data + size));
-  context.after = context.services.control.write(id, fh, bytes, context.number).then(writtenReply);
+  const { control } = context.services;
+  // Any other command takes effect, whatever signals come.
+  const signal = control.isInterruptible(id) ? interruptible(context) : NEVER.signal;
+  context.after = control.write(id, fh, bytes, context.number, signal).then(writtenReply);
   return PARKED;
+}
+
+const NEVER = new AbortController();
+
+/** Aborts when a signal ends the wait for an answer. */
+function interruptible(context: Context): AbortSignal {
+  const abort = new AbortController();
+  context.interrupt = () => abort.abort(new FsError('EINTR', 'interrupted'));
+  return abort.signal;
 }
 
 function writtenReply(bytes: number): Buffer {

@@ -1,4 +1,5 @@
 import { type Ino, ROOT_INO } from '../../brand.ts';
+import { errno } from '../../errno.ts';
 import {
   type Dentry,
   type Directory,
@@ -8,14 +9,14 @@ import {
   indexAfter,
   orderedNames,
 } from '../../vfs/directory.ts';
-import type { Inode } from '../../vfs/inode.ts';
+import { type Inode, noteName } from '../../vfs/inode.ts';
 import { Missing } from '../../vfs/miss.ts';
 import { forget } from '../../vfs/ops/remove.ts';
 import { type Context, inoOf, viewIn } from '../context.ts';
 import type { Placeholder } from '../placeholders.ts';
 import { controlIno, placeholderIno, putControlEntry, putEntry, putUnreferenced } from '../reply.ts';
 import { NO_REPLY, PAYLOAD } from '../session.ts';
-import { batchForgetIn, forgetIn, forgetOne, readIn } from '../wire/abi.ts';
+import { batchForgetIn, forgetIn, forgetOne, openOut, readIn } from '../wire/abi.ts';
 import { appendDirent, appendDirentPlus } from '../wire/dirent.ts';
 import { DT } from '../wire/flags.ts';
 import { forgetControl } from './control.ts';
@@ -29,10 +30,20 @@ const PLACEHOLDER_COOKIES = 2 ** 52;
 /** Inodes that one listing asks for at once, at most: an answer of a page or two names no more. */
 const INODES_AT_ONCE = 512;
 
+const writeOpen = openOut.writer();
+const opened = openOut.blank();
 const readReaddir = readIn.reader();
 const readForget = forgetIn.reader();
 const readBatch = batchForgetIn.reader();
 const readOne = forgetOne.reader();
+
+/** Listings need no handle: the kernel stops asking, and keeps listings (NO_OPENDIR_SUPPORT), unless it's to keep nothing. */
+export function handleOpendir(context: Context): number {
+  if (context.validSec > 0) return -errno.ENOSYS;
+  opened.openFlags = 0;
+  writeOpen(context.reply, PAYLOAD, opened);
+  return openOut.size;
+}
 
 export function handleReaddir(context: Context): number {
   return list(context, false);
@@ -64,7 +75,7 @@ function list(context: Context, plus: boolean): number {
     const dentry = order[index];
     if (dentry === undefined || !dentry.live) continue;
     if (placeholders.some(({ path }) => path.at(-1) === dentry.name)) continue; // hidden by it
-    const next = plus ? appendPlus(context, dentry, at, end) : append(context, dentry, at, end);
+    const next = plus ? appendPlus(context, inode.ino, dentry, at, end) : append(context, dentry, at, end);
     if (next < 0) return at - PAYLOAD;
     at = next;
   }
@@ -105,11 +116,13 @@ function append(context: Context, dentry: Dentry, at: number, end: number): numb
   return appendDirent(context.reply, at, end, ino, dentry.cookie, dentry.type, dentry.name);
 }
 
-function appendPlus(context: Context, dentry: Dentry, at: number, end: number): number {
+function appendPlus(context: Context, parent: Ino, dentry: Dentry, at: number, end: number): number {
   const ino = (context.frozen?.inoBase ?? 0) + dentry.ino;
   const start = appendDirentPlus(context.reply, at, end, ino, dentry.cookie, dentry.type, dentry.name);
   if (start < 0) return -1;
-  putEntry(context, start, context.workspace.inode(dentry.ino));
+  const inode = context.workspace.inode(dentry.ino);
+  if (inode.namedIn === undefined) noteName(inode, parent, dentry.name);
+  putEntry(context, start, inode);
   return start + plusBytes(dentry.name.length);
 }
 

@@ -18,7 +18,7 @@ import {
   writeIn,
   writeOut,
 } from '../wire/abi.ts';
-import { FALLOC, FOPEN, O, OPEN_IN, SEEK, WRITE } from '../wire/flags.ts';
+import { FALLOC, O, OPEN_IN, SEEK, WRITE } from '../wire/flags.ts';
 
 const ARGUMENT = 40;
 const MAX_OFFSET = Number.MAX_SAFE_INTEGER;
@@ -57,7 +57,7 @@ export function handleOpen(context: Context): number {
   if (context.frozen !== undefined && (flags & O.ACCMODE) !== O.RDONLY)
     return context.view >= SNAPSHOT_VIEW ? -errno.EROFS : -errno.ESTALE;
   if ((flags & O.TRUNC) !== 0) truncateOnOpen(context.workspace, inode, openFlags);
-  opened.openFlags = FOPEN.KEEP_CACHE;
+  opened.openFlags = context.openFlags;
   writeOpen(context.reply, PAYLOAD, opened);
   context.live.handles.opened(context.view, context.ino);
   return openOut.size;

@@ -2,7 +2,7 @@ import { type Ino, ROOT_INO } from '../../brand.ts';
 import { errno, FsError } from '../../errno.ts';
 import { findName } from '../../vfs/directory.ts';
 import { NAME_MAX_BYTES } from '../../vfs/geometry.ts';
-import { fileType, type Inode } from '../../vfs/inode.ts';
+import { fileType, type Inode, noteName } from '../../vfs/inode.ts';
 import { createNode, createTemporary, link } from '../../vfs/ops/create.ts';
 import { rmdir, unlink } from '../../vfs/ops/remove.ts';
 import { type RenameMode, rename } from '../../vfs/ops/rename.ts';
@@ -10,7 +10,7 @@ import { type Context, viewIn } from '../context.ts';
 import { putAbsent, putControlEntry, putEntry, putPlaceholderEntry } from '../reply.ts';
 import { PAYLOAD } from '../session.ts';
 import { createIn, linkIn, mkdirIn, mknodIn, openOut, rename2In, renameIn } from '../wire/abi.ts';
-import { FOPEN, O, RENAME } from '../wire/flags.ts';
+import { O, RENAME } from '../wire/flags.ts';
 import { truncateOnOpen } from './files.ts';
 
 /** The name of the control directory, reserved in the root. */
@@ -58,8 +58,10 @@ export function handleLookup(context: Context): number {
     return putEntry(context, PAYLOAD, name === '.' ? parent : workspace.directory(parent.parent));
   if (name.length > NAME_MAX_BYTES) return -errno.ENAMETOOLONG;
   const dentry = findName(parent, name);
-  if (dentry === undefined) return putAbsent(reply, PAYLOAD);
-  return putEntry(context, PAYLOAD, workspace.inode(dentry.ino));
+  if (dentry === undefined) return putAbsent(context, PAYLOAD);
+  const inode = workspace.inode(dentry.ino);
+  noteName(inode, parentIno, name);
+  return putEntry(context, PAYLOAD, inode);
 }
 
 export function handleMknod(context: Context): number {
@@ -163,7 +165,7 @@ export function handleTmpfile(context: Context): number {
 function putOpened(context: Context, inode: Inode): number {
   const entryBytes = putEntry(context, PAYLOAD, inode);
   context.live.handles.opened(viewIn(context.live, inode.ino), inode.ino);
-  opened.openFlags = FOPEN.KEEP_CACHE;
+  opened.openFlags = context.openFlags;
   writeOpen(context.reply, PAYLOAD + entryBytes, opened);
   return entryBytes + openOut.size;
 }

@@ -12,7 +12,14 @@ import {
   handleStatx,
   setxattrHandler,
 } from './attributes.ts';
-import { forgetsOrphan, handleBatchForget, handleForget, handleReaddir, handleReaddirplus } from './directories.ts';
+import {
+  forgetsOrphan,
+  handleBatchForget,
+  handleForget,
+  handleOpendir,
+  handleReaddir,
+  handleReaddirplus,
+} from './directories.ts';
 import {
   handleCopyFileRange,
   handleCopyFileRange64,
@@ -71,8 +78,7 @@ const reads: readonly (readonly [number, Handle])[] = [
   [OPCODE.READDIR, handleReaddir],
   [OPCODE.READDIRPLUS, handleReaddirplus],
   [OPCODE.LSEEK, handleLseek],
-  // Listings need no handle: the kernel stops asking (NO_OPENDIR_SUPPORT).
-  [OPCODE.OPENDIR, () => -errno.ENOSYS],
+  [OPCODE.OPENDIR, handleOpendir],
   // The kernel checks permissions by itself (default_permissions).
   [OPCODE.ACCESS, () => -errno.ENOSYS],
   [OPCODE.DESTROY, () => 0],

@@ -24,7 +24,9 @@ CREATE TABLE tarbox.tenants (
   lease_since bigint NOT NULL DEFAULT 0,
   -- Of the epoch's commits the last one carried out; one with a lower number comes too late.
   commit_number bigint NOT NULL DEFAULT 0,
-  lease_expires timestamptz
+  lease_expires timestamptz,
+  -- How long its events are kept.
+  audit_days integer
 ) WITH (fillfactor = 50);
 
 CREATE TABLE tarbox.layers (
@@ -159,3 +161,36 @@ CREATE TABLE tarbox.chunks (
 CREATE INDEX chunks_base ON tarbox.chunks (tenant_id, base_hash) WHERE base_hash IS NOT NULL;
 -- What is stored is compressed already or doesn't compress.
 ALTER TABLE tarbox.chunks ALTER hash SET STORAGE PLAIN, ALTER data SET STORAGE EXTERNAL;
+
+-- What was done, one row an event. A table for each day (audit_20260131), for all tenants: see store/audit.ts. In the
+-- columns from bytes to lines_deleted, -1 is none.
+CREATE TABLE tarbox.audit (
+  tenant_id bigint NOT NULL,
+  event bigint NOT NULL,
+  time timestamptz NOT NULL,
+  layer_id bigint NOT NULL,
+  ino bigint NOT NULL,
+  bytes bigint NOT NULL,
+  bytes_read bigint NOT NULL,
+  position bigint NOT NULL,
+  -- Microseconds.
+  duration bigint NOT NULL,
+  uid oid NOT NULL,
+  gid oid NOT NULL,
+  pid integer NOT NULL,
+  lines_added integer NOT NULL,
+  lines_deleted integer NOT NULL,
+  -- An errno; 0 is success.
+  result smallint NOT NULL,
+  -- See audit/operations.ts.
+  op smallint NOT NULL,
+  comm bytea,
+  path bytea,
+  -- The other path of a rename or link; the text of a command.
+  target bytea,
+  PRIMARY KEY (tenant_id, time, event)
+) PARTITION BY RANGE (time);
+CREATE INDEX audit_op ON tarbox.audit (tenant_id, op, time);
+-- Of long paths, what fits into an index for sure.
+CREATE INDEX audit_path ON tarbox.audit (tenant_id, substring(path, 1, 256), time) WHERE path IS NOT NULL;
+CREATE INDEX audit_target ON tarbox.audit (tenant_id, substring(target, 1, 256), time) WHERE target IS NOT NULL;

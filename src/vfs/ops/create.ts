@@ -3,7 +3,7 @@ import { FsError } from '../../errno.ts';
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from '../acl.ts';
 import { findName, insertName } from '../directory.ts';
 import { LINK_MAX, NAME_MAX_BYTES, TARGET_MAX_BYTES } from '../geometry.ts';
-import { direntType, fileType, type Inode, isDirectory, SETGID } from '../inode.ts';
+import { direntType, fileType, type Inode, isDirectory, noteName, SETGID } from '../inode.ts';
 import type { ByteString } from '../store.ts';
 import type { Caller, Workspace } from '../workspace.ts';
 
@@ -60,6 +60,7 @@ export function createNode(
   workspace.reserve(0, 1);
   const inode = unnamedNode(workspace, parent, node, caller);
   insertName(workspace, parent, name, inode.ino, direntType(inode.mode));
+  noteName(inode, parent.ino, name);
   if (makesDirectory) parent.nlink++;
   workspace.touchContent(parent);
   return inode;
@@ -116,6 +117,7 @@ export function link(workspace: Workspace, ino: Ino, parentIno: Ino, name: ByteS
   if (inode.nlink++ === 0) workspace.orphans.delete(ino);
   inode.parent = parent.ino;
   insertName(workspace, parent, name, inode.ino, direntType(inode.mode));
+  noteName(inode, parent.ino, name);
   workspace.touchStatus(inode);
   workspace.touchContent(parent);
   return inode;

@@ -1,7 +1,7 @@
 import type { Ino } from '../../brand.ts';
 import { FsError } from '../../errno.ts';
 import { findName, isEmptyDirectory, removeName } from '../directory.ts';
-import { type Inode, isDirectory } from '../inode.ts';
+import { dropName, type Inode, isDirectory } from '../inode.ts';
 import type { ByteString } from '../store.ts';
 import type { Workspace } from '../workspace.ts';
 
@@ -14,6 +14,7 @@ export function unlink(workspace: Workspace, parentIno: Ino, name: ByteString): 
   if (isDirectory(inode)) throw new FsError('EISDIR', 'that is a directory');
   removeName(parent, dentry);
   workspace.touchContent(parent);
+  if (inode.nlink > 1) dropName(inode, parentIno, name);
   dropLink(workspace, inode);
   return inode;
 }

@@ -2,7 +2,7 @@ import { type Ino, ROOT_INO } from '../../brand.ts';
 import { FsError } from '../../errno.ts';
 import { type Dentry, findName, insertName, isEmptyDirectory, removeName, retargetName } from '../directory.ts';
 import { LINK_MAX } from '../geometry.ts';
-import { type Inode, isDirectory } from '../inode.ts';
+import { dropName, type Inode, isDirectory, noteName } from '../inode.ts';
 import type { ByteString } from '../store.ts';
 import type { Workspace } from '../workspace.ts';
 import { checkName, directoryForNames } from './create.ts';
@@ -45,6 +45,8 @@ export function rename(
   }
   removeName(from, source);
   insertName(workspace, to, toName, source.ino, source.type);
+  dropName(moved, from.ino, fromName);
+  noteName(moved, to.ino, toName);
   if (isDirectory(moved) && from !== to) {
     from.nlink--;
     to.nlink++;
@@ -65,6 +67,7 @@ function replaceTarget(workspace: Workspace, moved: Inode, from: Inode, to: Inod
   checkMove(workspace, moved, from, to, 0);
   removeName(to, target);
   if (isDirectory(replaced)) to.nlink--;
+  if (replaced.nlink > 1 && !isDirectory(replaced)) dropName(replaced, to.ino, target.name);
   dropLink(workspace, replaced);
 }
 
@@ -100,6 +103,10 @@ function exchange(
   const { ino, type } = source;
   retargetName(from, source, target.ino, target.type);
   retargetName(to, target, ino, type);
+  dropName(moved, from.ino, source.name);
+  dropName(other, to.ino, target.name);
+  noteName(moved, to.ino, target.name);
+  noteName(other, from.ino, source.name);
   if (from !== to) {
     const shift = (isDirectory(moved) ? 1 : 0) - (isDirectory(other) ? 1 : 0);
     to.nlink += shift;
