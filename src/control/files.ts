@@ -11,7 +11,7 @@ export interface ControlFile {
   readonly read?: (signal: AbortSignal) => Soon<string | Buffer>;
   /** Instead of `read`, where the text may be long: it's made as it's read, and can only be read from start to end. */
   readonly stream?: MakeText;
-  /** The same for a text that begins when the file is opened. */
+  /** The same for a text that begins when the file is opened, and has no end: any signal ends the wait for more. */
   readonly openStream?: () => MakeText;
   /**
    * Carries out one command, its trailing newline taken off. Its effect is durable when it resolves. `request`: the
@@ -21,7 +21,7 @@ export interface ControlFile {
    * @throws {FsError} the class of the refusal; nothing has changed then. Its `hint`, if any, says what to write instead.
    */
   readonly command?: (text: string, request: number, signal: AbortSignal) => Promise<Outcome | string>;
-  /** The command changes nothing: any signal may end it. */
+  /** The command changes nothing: it ends with who gave it. */
   readonly interruptible?: true;
 }
 

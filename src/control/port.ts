@@ -49,9 +49,11 @@ export interface ControlPort {
   open(id: number, access: { readonly write: boolean }): number;
   /** Whether a file can only be read from its start to its end. */
   isStream(id: number): boolean;
+  /** Whether a read may wait for ever: any signal ends it. */
+  isEndless(id: number): boolean;
   /** A handle that an earlier daemon opened is taken for one that has just been opened. When `signal` aborts, nobody waits. */
   read(id: number, handle: number, offset: number, size: number, signal: AbortSignal): Promise<Buffer>;
-  /** Whether a signal may end a command before it's carried out: it changes nothing. */
+  /** Whether a command may be ended before it's carried out, with who gave it: it changes nothing. */
   isInterruptible(id: number): boolean;
   /**
    * One write is one command; resolves to the bytes taken once it has taken effect. A handle as for `read`. A request

@@ -217,6 +217,10 @@ class ControlTree implements ControlPort {
     return stream !== undefined || openStream !== undefined;
   }
 
+  isEndless(id: number): boolean {
+    return this.#file(id).openStream !== undefined;
+  }
+
   /** A handle that an earlier daemon gave out is as good as a new one. */
   #handle(id: number, number: number): Handle {
     let handle = this.#handles.get(number);

@@ -73,8 +73,10 @@ export class Context {
   readonly caller: { -readonly [K in keyof Caller]: Caller[K] } = { uid: 0, gid: 0, pid: 0 };
   /** Set by a handler whose answer must wait for this, besides being parked. */
   after: Promise<unknown> | undefined;
-  /** Set with it where any signal may end the wait: ends what is being done for it. */
+  /** Set with it where the wait may be ended: ends what is being done for it. */
   interrupt: (() => void) | undefined;
+  /** Any signal ends the wait, since nothing else may; otherwise one that ends the process. */
+  endless = false;
   /** Seconds for which the kernel may keep names and attributes, and how it opens files: as caching is on or off. */
   validSec = FOREVER;
   openFlags: number = FOPEN.KEEP_CACHE;
@@ -101,6 +103,7 @@ export class Context {
     this.header = header;
     this.after = undefined;
     this.interrupt = undefined;
+    this.endless = false;
     this.workspace = this.live;
     this.frozen = undefined;
     if (header.len !== length) throw new FsError('EIO', `a request of ${length} bytes says that it has ${header.len}`);

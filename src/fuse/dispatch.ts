@@ -81,8 +81,10 @@ interface Parked {
   /** When it came. */
   readonly startedMs: number;
   readonly sinceMs: number;
-  /** Ends what it waits for, where that may be ended by any signal. */
+  /** Ends what it waits for, where that can be. */
   readonly interrupt: (() => void) | undefined;
+  /** Any signal ends it. */
+  readonly endless: boolean;
   cancelled: boolean;
 }
 
@@ -254,7 +256,14 @@ export class Dispatcher {
     const { uniqueLo, uniqueHi } = this.#context.header;
     const forgets = this.#rows[this.#context.header.opcode]?.forgets === true;
     const sinceMs = this.#sinceMs ?? this.#parts.clock.now();
-    const parked: Parked = { request, startedMs: this.#startedMs, sinceMs, interrupt: undefined, cancelled: false };
+    const parked: Parked = {
+      request,
+      startedMs: this.#startedMs,
+      sinceMs,
+      interrupt: undefined,
+      endless: false,
+      cancelled: false,
+    };
     const key = requestNumber(uniqueLo, uniqueHi);
     this.#parked.set(key, parked);
     const again = (result: () => number) => {
@@ -288,8 +297,9 @@ export class Dispatcher {
     const request = Buffer.from(this.#context.request.subarray(0, 40));
     const key = requestNumber(uniqueLo, uniqueHi);
     const { auditing, clock } = this.#parts;
-    const { interrupt } = this.#context;
-    const parked: Parked = { request, startedMs: this.#startedMs, sinceMs: clock.now(), interrupt, cancelled: false };
+    const { interrupt, endless } = this.#context;
+    const waits = { startedMs: this.#startedMs, sinceMs: clock.now(), interrupt, endless };
+    const parked: Parked = { request, ...waits, cancelled: false };
     const series = this.#series;
     const requestBytes = this.#context.header.len;
     this.#parked.set(key, parked);
@@ -327,8 +337,7 @@ export class Dispatcher {
     const key = requestNumber(uniqueLo, uniqueHi);
     const parked = this.#parked.get(key);
     if (parked === undefined) return NO_REPLY;
-    if (parked.interrupt !== undefined) {
-      parked.interrupt();
+    if (parked.endless) {
       this.#answerInterrupted(key, parked);
       return NO_REPLY;
     }
@@ -347,6 +356,7 @@ export class Dispatcher {
   }
 
   #answerInterrupted(key: number, parked: Parked): void {
+    parked.interrupt?.();
     parked.cancelled = true;
     this.#parked.delete(key);
     this.#parts.reply(parked.request.readUInt32LE(8), parked.request.readUInt32LE(12), -errno.EINTR);

@@ -171,6 +171,7 @@ function readFile(context: Context, id: number): number {
   const { fh, offset, size } = readRead(context.request, ARGUMENT);
   const { control } = context.services;
   const mayEnd = control.isStream(id) || control.isInterruptible(id);
+  context.endless = control.isEndless(id);
   context.after = control.read(id, fh, offset, size, mayEnd ? interruptible(context) : NEVER.signal);
   return PARKED;
 }
@@ -181,7 +182,7 @@ function writeFile(context: Context, id: number): number {
   context.require(data + size);
   const bytes = Buffer.from(context.request.subarray(data, data + size));
   const { control } = context.services;
-  // Any other command takes effect, whatever signals come.
+  // Any other command takes effect, whatever becomes of who gave it.
   const signal = control.isInterruptible(id) ? interruptible(context) : NEVER.signal;
   context.after = control.write(id, fh, bytes, context.number, signal).then(writtenReply);
   return PARKED;
@@ -189,7 +190,7 @@ function writeFile(context: Context, id: number): number {
 
 const NEVER = new AbortController();
 
-/** Aborts when a signal ends the wait for an answer. */
+/** Aborts when the wait for an answer is ended. */
 function interruptible(context: Context): AbortSignal {
   const abort = new AbortController();
   context.interrupt = () => abort.abort(new FsError('EINTR', 'interrupted'));
