@@ -2,93 +2,21 @@ import type { Lines } from '../audit/lines.ts';
 import type { AuditLog } from '../audit/log.ts';
 import { BASIC, OFF, OPERATIONS, STANDARD } from '../audit/operations.ts';
 import type { Text } from '../audit/record.ts';
-import { type Ino, ROOT_INO } from '../brand.ts';
+import type { Ino } from '../brand.ts';
 import type { Clock } from '../clock.ts';
 import { errno } from '../errno.ts';
-import { Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
-import { CONTROL_VIEW, type Context, inoOf } from './context.ts';
+import { CONTROL_KINDS, KINDS, type Kind, type Subject } from './audit-kinds.ts';
+import { childOf, Paths } from './audit-paths.ts';
+import { CONTROL_VIEW, type Context, inoOf, PLACEHOLDER_VIEW, SNAPSHOT_VIEW, VIEW_SHIFT_HI } from './context.ts';
 import { PAYLOAD } from './session.ts';
 import * as abi from './wire/abi.ts';
 import { FATTR, O, UNIQUE_RESEND_HI } from './wire/flags.ts';
 import { OPCODE } from './wire/operations.ts';
 
 const ARGUMENT = 40;
-const CONTROL_PATH = '.tarbox';
 /** Of a command's text, what is kept. */
 const COMMAND_BYTES = 1024;
-
-/** What a request is about. */
-type Subject =
-  /** Its inode. */
-  | 'inode'
-  /** A name in its inode, which starts so many bytes behind the header. */
-  | { readonly name: number }
-  /** Two names, the second one in the directory whose nodeid comes first. */
-  | { readonly names: number }
-  /** Another inode, and a name for it. */
-  | 'link'
-  | 'copy';
-
-interface Kind {
-  readonly code: number;
-  readonly level: number;
-  readonly subject: Subject;
-}
-
-function kind(name: keyof typeof OPERATIONS, subject: Subject = 'inode'): Kind {
-  return { ...OPERATIONS[name], subject };
-}
-
-/** By opcode; what isn't here is never recorded. A few opcodes stand for several operations, the first one here. */
-const KINDS: (Kind | undefined)[] = [];
-KINDS[OPCODE.CREATE] = kind('create', { name: abi.createIn.size });
-KINDS[OPCODE.MKDIR] = kind('mkdir', { name: abi.mkdirIn.size });
-KINDS[OPCODE.MKNOD] = kind('mknod', { name: abi.mknodIn.size });
-KINDS[OPCODE.SYMLINK] = kind('symlink', { name: 0 });
-KINDS[OPCODE.LINK] = kind('link', 'link');
-KINDS[OPCODE.UNLINK] = kind('unlink', { name: 0 });
-KINDS[OPCODE.RMDIR] = kind('rmdir', { name: 0 });
-KINDS[OPCODE.RENAME] = kind('rename', { names: abi.renameIn.size });
-KINDS[OPCODE.RENAME2] = kind('rename', { names: abi.rename2In.size });
-KINDS[OPCODE.SETATTR] = kind('utimes');
-KINDS[OPCODE.SETXATTR] = kind('setxattr');
-KINDS[OPCODE.REMOVEXATTR] = kind('removexattr');
-KINDS[OPCODE.FALLOCATE] = kind('fallocate');
-KINDS[OPCODE.COPY_FILE_RANGE] = kind('copy', 'copy');
-KINDS[OPCODE.COPY_FILE_RANGE_64] = kind('copy', 'copy');
-KINDS[OPCODE.TMPFILE] = kind('tmpfile');
-KINDS[OPCODE.OPEN] = kind('open-truncate');
-KINDS[OPCODE.RELEASE] = kind('close');
-KINDS[OPCODE.READDIR] = kind('readdir');
-KINDS[OPCODE.READDIRPLUS] = kind('readdir');
-KINDS[OPCODE.FSYNC] = kind('fsync');
-KINDS[OPCODE.FSYNCDIR] = kind('fsync');
-KINDS[OPCODE.SYNCFS] = kind('fsync');
-KINDS[OPCODE.LOOKUP] = kind('lookup', { name: 0 });
-KINDS[OPCODE.GETATTR] = kind('getattr');
-KINDS[OPCODE.STATX] = kind('getattr');
-KINDS[OPCODE.READLINK] = kind('readlink');
-KINDS[OPCODE.READ] = kind('read');
-KINDS[OPCODE.WRITE] = kind('write');
-KINDS[OPCODE.GETXATTR] = kind('getxattr');
-KINDS[OPCODE.LISTXATTR] = kind('listxattr');
-KINDS[OPCODE.STATFS] = kind('statfs');
-KINDS[OPCODE.LSEEK] = kind('lseek');
-KINDS[OPCODE.FLUSH] = kind('flush');
-KINDS[OPCODE.OPENDIR] = kind('opendir');
-KINDS[OPCODE.RELEASEDIR] = kind('closedir');
-
-/**
- * Of control files, commands and what opens and lists them; the rest would tell of nothing but those who look, and of
- * whoever reads the log itself.
- */
-const CONTROL_KINDS: (Kind | undefined)[] = [];
-CONTROL_KINDS[OPCODE.WRITE] = kind('command');
-for (const opcode of [OPCODE.OPEN, OPCODE.READDIR, OPCODE.READDIRPLUS, OPCODE.CREATE, OPCODE.UNLINK])
-  CONTROL_KINDS[opcode] = KINDS[opcode];
-for (const opcode of [OPCODE.MKDIR, OPCODE.MKNOD, OPCODE.SYMLINK, OPCODE.RMDIR, OPCODE.RENAME, OPCODE.RENAME2])
-  CONTROL_KINDS[opcode] = KINDS[opcode];
 
 /** An event whose result is still to come. */
 export interface Deferred {
@@ -123,6 +51,7 @@ export class Auditing {
   #op = 0;
   #opcode = 0;
   #startMs = 0;
+  readonly #paths = new Paths();
   /** Of a file that is opened to be written, what it holds. */
   #before: ReturnType<Lines['before']>;
   readonly #readSetattr = abi.setattrIn.reader();
@@ -161,11 +90,12 @@ export class Auditing {
   }
 
   /**
-   * Notes what the request is about. `startMs`: when it came, if that wasn't now.
+   * Notes what the request is about. `startMs`: when it came, if that wasn't now. `mayMiss`: whether to have the names of
+   * a path loaded; otherwise it stays unknown where they aren't.
    *
-   * @throws {Missing} for a path's names
+   * @throws {PathMissing} for a path's names
    */
-  begin(context: Context, startMs: number | undefined): void {
+  begin(context: Context, startMs: number | undefined, mayMiss: boolean): void {
     const { opcode } = context.header;
     const isControl = context.view === CONTROL_VIEW;
     const found = (isControl ? CONTROL_KINDS : KINDS)[opcode];
@@ -176,9 +106,11 @@ export class Auditing {
     const { code, level } = this.#specific(context, found);
     if (level > levels.highest) return;
     draft.clear();
+    this.#paths.mayMiss = mayMiss;
     if (isControl) this.#aboutControl(context, found.subject);
     else this.#about(context, found.subject);
-    if (!levels.same && level > this.#levelOfPaths()) return;
+    // What was commanded is recorded whatever the rules say of its path.
+    if (!levels.same && code !== OPERATIONS.command.code && level > this.#levelOfPaths(found.subject)) return;
     this.#op = code;
     this.#startMs = startMs ?? this.#clock.now();
     this.#describe(context);
@@ -188,30 +120,11 @@ export class Auditing {
 
   #keepBefore(context: Context): void {
     const { opcode } = context.header;
-    if (this.#lines === undefined || opcode === OPCODE.TMPFILE || context.frozen !== undefined) return;
+    if (this.#lines === undefined || opcode === OPCODE.TMPFILE || context.tree !== this.#live) return;
     if (opcode === OPCODE.OPEN && (this.#readOpen(context.request, ARGUMENT).flags & O.ACCMODE) === O.RDONLY) return;
     const { ino } = this.#log.draft;
     const inode = ino === 0 ? undefined : this.#live.cached(ino as Ino); // a draft's numbers of inodes are some
     if (inode !== undefined || opcode === OPCODE.CREATE) this.#before = this.#lines.before(inode);
-  }
-
-  /** As `begin`, where the path can't be found out. */
-  beginBare(context: Context, startMs: number | undefined): void {
-    try {
-      this.begin(context, startMs);
-    } catch (problem) {
-      if (!(problem instanceof Missing)) throw problem;
-      const { levels, draft } = this.#log;
-      draft.clear();
-      const found = KINDS[context.header.opcode];
-      if (found === undefined) return;
-      const { code, level } = this.#specific(context, found);
-      if (level > levels.highest || !levels.same) return;
-      this.#op = code;
-      draft.ino = context.ino;
-      this.#startMs = startMs ?? this.#clock.now();
-      this.#describe(context);
-    }
   }
 
   /** Which operation an opcode with several stands for. */
@@ -231,18 +144,20 @@ export class Auditing {
     }
   }
 
-  /** The highest level of the paths in the draft. */
-  #levelOfPaths(): number {
+  /** The highest level of the paths in the draft. One that isn't known may be any. */
+  #levelOfPaths(subject: Subject): number {
     const { levels, draft } = this.#log;
-    const of = ({ bytes, start, known }: Text): number => (known ? levels.of(bytes, start, bytes.length) : OFF);
-    return Math.max(of(draft.path), of(draft.target));
+    const of = ({ bytes, start, known }: Text): number =>
+      known ? levels.of(bytes, start, bytes.length) : levels.highest;
+    const hasTarget = subject === 'link' || subject === 'copy' || (typeof subject === 'object' && 'names' in subject);
+    return hasTarget ? Math.max(of(draft.path), of(draft.target)) : of(draft.path);
   }
 
   /** Who asks, when, and the numbers in the request. */
   #describe(context: Context): void {
     const { draft, processes, handles } = this.#log;
     const { request } = context;
-    draft.layer = context.workspace.place.layer;
+    draft.layer = layerOf(context);
     draft.uid = context.header.uid;
     draft.gid = context.header.gid;
     if (this.#opcode === OPCODE.RELEASE) {
@@ -280,48 +195,50 @@ export class Auditing {
     }
   }
 
-  /** @throws {Missing} */
+  /** @throws {PathMissing} */
   #about(context: Context, subject: Subject): void {
     const { draft } = this.#log;
-    const { workspace, request } = context;
+    const { tree, ino, request } = context;
+    const paths = this.#paths;
     if (subject === 'inode') {
-      draft.ino = context.ino;
-      putPath(workspace, context.ino, draft.path);
+      draft.ino = ino;
+      paths.put(draft.path, tree, ino);
     } else if (subject === 'link') {
       const name = context.name(ARGUMENT + abi.linkIn.size);
       const { oldnodeidLo, oldnodeidHi } = this.#readLink(request, ARGUMENT);
-      draft.ino = inoOf(oldnodeidLo, oldnodeidHi);
-      putPath(this.#live, inoOf(oldnodeidLo, oldnodeidHi), draft.path);
-      putName(workspace, context.ino, name, draft.target);
+      draft.ino = fileOf(oldnodeidLo, oldnodeidHi);
+      paths.putOther(draft.path, context, oldnodeidLo, oldnodeidHi);
+      paths.putName(draft.target, tree, ino, name);
     } else if (subject === 'copy') {
       const { nodeidOutLo, nodeidOutHi } = this.#readCopy(request, ARGUMENT);
-      draft.ino = context.ino;
-      putPath(workspace, context.ino, draft.path);
-      putPath(this.#live, inoOf(nodeidOutLo, nodeidOutHi), draft.target);
+      draft.ino = ino;
+      paths.put(draft.path, tree, ino);
+      paths.putOther(draft.target, context, nodeidOutLo, nodeidOutHi);
     } else if ('name' in subject) {
       const name = context.name(ARGUMENT + subject.name);
-      putName(workspace, context.ino, name, draft.path);
-      draft.ino = childOf(workspace, context.ino, name);
+      draft.ino = childOf(tree, ino, name);
+      paths.putName(draft.path, tree, ino, name);
     } else {
-      const at = ARGUMENT + subject.names;
-      const name = context.name(at);
-      const newName = context.name(context.nameEnd(at) + 1);
-      const { newdirLo, newdirHi } = this.#readRename(request, ARGUMENT);
-      putName(workspace, context.ino, name, draft.path);
-      putName(this.#live, inoOf(newdirLo, newdirHi), newName, draft.target);
-      draft.ino = childOf(workspace, context.ino, name);
+      const name = context.name(ARGUMENT + subject.names);
+      draft.ino = childOf(tree, ino, name);
+      paths.putName(draft.path, tree, ino, name);
+      this.#putNewName(context, subject.names);
     }
+  }
+
+  /** Of a rename, where to. */
+  #putNewName(context: Context, names: number): void {
+    const newName = context.name(context.nameEnd(ARGUMENT + names) + 1);
+    const { newdirLo, newdirHi } = this.#readRename(context.request, ARGUMENT);
+    this.#paths.putOther(this.#log.draft.target, context, newdirLo, newdirHi, newName);
   }
 
   #aboutControl(context: Context, subject: Subject): void {
     const { draft } = this.#log;
-    const { control } = context.services;
-    const named = typeof subject === 'object';
-    const name = named ? context.name(ARGUMENT + ('name' in subject ? subject.name : subject.names)) : undefined;
-    if (name !== undefined) draft.path.prepend(name);
-    const { path } = draft;
-    for (const part of control.names(context.header.nodeidLo).reverse()) path.prepend(part);
-    path.known = path.prepend(CONTROL_PATH);
+    if (typeof subject === 'object')
+      draft.path.prepend(context.name(ARGUMENT + ('name' in subject ? subject.name : subject.names)));
+    this.#paths.putControl(draft.path, context, context.header.nodeidLo);
+    if (typeof subject === 'object' && 'names' in subject) this.#putNewName(context, subject.names);
     if (this.#opcode !== OPCODE.WRITE) return;
     const { size } = this.#readWrite(context.request, ARGUMENT);
     const from = ARGUMENT + abi.writeIn.size;
@@ -371,7 +288,8 @@ export class Auditing {
     const { handles } = this.#log;
     const written = handles.bytesWritten(fh);
     handles.close(fh);
-    return this.#lines?.closed(fh, this.#live.cached(context.ino), written);
+    const inode = context.tree === this.#live ? this.#live.cached(context.ino) : undefined;
+    return this.#lines?.closed(fh, inode, written);
   }
 
   #record(nowMs: number, result: number, request: number): number {
@@ -395,8 +313,7 @@ export class Auditing {
       case OPCODE.MKNOD:
       case OPCODE.SYMLINK:
       case OPCODE.LOOKUP:
-        draft.ino =
-          context.view === CONTROL_VIEW ? 0 : inoOf(reply.readUInt32LE(PAYLOAD), reply.readUInt32LE(PAYLOAD + 4));
+        draft.ino = fileOf(reply.readUInt32LE(PAYLOAD), reply.readUInt32LE(PAYLOAD + 4));
         break;
       case OPCODE.READ:
         draft.bytes = result;
@@ -462,9 +379,10 @@ export class Auditing {
     return sequence > this.#lastSequence;
   }
 
-  /** Takes back what `begin` noted. */
+  /** What `begin` noted means nothing any more. */
   drop(): void {
     this.#op = 0;
+    this.#opcode = 0;
   }
 }
 
@@ -482,40 +400,14 @@ function withoutNewline(text: Buffer): Buffer {
   return text[text.length - 1] === 10 ? text.subarray(0, -1) : text;
 }
 
-/** The inode of a name, as far as it's loaded; 0 where it isn't. */
-function childOf(workspace: Workspace, parent: Ino, name: string): number {
-  return workspace.cached(parent)?.directory?.names.get(name)?.ino ?? 0;
+/** The inode of a nodeid; 0 of a control file, or a mount point of a native mount. */
+function fileOf(nodeidLo: number, nodeidHi: number): Ino | 0 {
+  return nodeidHi >>> VIEW_SHIFT_HI >= PLACEHOLDER_VIEW ? 0 : inoOf(nodeidLo, nodeidHi);
 }
 
-/** @throws {Missing} */
-function putName(workspace: Workspace, parent: Ino, name: string, text: Text): void {
-  if (!text.prepend(name)) return;
-  putAbove(workspace, parent, text);
-}
-
-/** @throws {Missing} */
-function putPath(workspace: Workspace, ino: Ino, text: Text): void {
-  putAbove(workspace, ino, text);
-  if (text.known && text.length === 0) text.known = text.prepend('');
-}
-
-/**
- * Puts the path of an inode in front, as far as the names on the way are known: that of a file without a name is the
- * last one that it had, if everything above is still there.
- *
- * @throws {Missing} for one that isn't known yet
- */
-function putAbove(workspace: Workspace, ino: Ino, text: Text): void {
-  let at = ino;
-  while (at !== ROOT_INO) {
-    const inode = workspace.cached(at);
-    if (inode === undefined) {
-      if (workspace.nameless.has(at)) return;
-      throw new Missing({ kind: 'named', ino: at });
-    }
-    if (inode.namedIn === undefined && inode.nlink > 0) throw new Missing({ kind: 'named', ino: at });
-    if (inode.namedIn === undefined || inode.namedIn === 0 || !text.prepend(inode.name)) return;
-    at = inode.namedIn;
-  }
-  text.known = true;
+/** The layer that the request's tree is of; of a snapshot also where its layer is gone. 0 where that isn't known. */
+function layerOf({ tree, live, view }: Context): number {
+  if (view >= PLACEHOLDER_VIEW) return live.place.layer;
+  if (tree === undefined) return view >= SNAPSHOT_VIEW ? view - SNAPSHOT_VIEW : 0;
+  return tree.place.layer;
 }

@@ -64,6 +64,7 @@ export class Context {
   /** The tree that the request is about: the live one, unless `frozen` says which. */
   workspace: Workspace;
   frozen: FrozenTree | undefined;
+  #isThere = true;
   readonly services: Services;
   request: Buffer = Buffer.alloc(0);
   /** Where the request's extensions, or else the request, ends. */
@@ -106,6 +107,7 @@ export class Context {
     this.endless = false;
     this.workspace = this.live;
     this.frozen = undefined;
+    this.#isThere = true;
     if (header.len !== length) throw new FsError('EIO', `a request of ${length} bytes says that it has ${header.len}`);
     this.end = length - header.totalExtlen * 8;
     this.caller.uid = header.uid;
@@ -129,8 +131,8 @@ export class Context {
   /** Finds the tree that the request's inode is in. False when there's none any more. */
   enterTree(): boolean {
     const { view, ino } = this;
-    if (view === viewIn(this.live, ino)) return true;
-    return this.enterFrozen(view, ino);
+    this.#isThere = view === viewIn(this.live, ino) || this.enterFrozen(view, ino);
+    return this.#isThere;
   }
 
   enterFrozen(view: number, ino: Ino): boolean {
@@ -138,6 +140,19 @@ export class Context {
     if (this.frozen === undefined) return false;
     this.workspace = this.frozen.workspace;
     return true;
+  }
+
+  /** As `workspace`; undefined where that tree is gone. */
+  get tree(): Workspace | undefined {
+    return this.#isThere ? this.workspace : undefined;
+  }
+
+  /** The tree that another nodeid in the request is in. Undefined when there's none any more, and of what is in none. */
+  treeOf(nodeidLo: number, nodeidHi: number): Workspace | undefined {
+    const ino = inoOf(nodeidLo, nodeidHi);
+    const view = nodeidHi >>> VIEW_SHIFT_HI;
+    if (view === viewIn(this.live, ino)) return this.live;
+    return view >= PLACEHOLDER_VIEW ? undefined : this.services.frozen(view, ino)?.workspace;
   }
 
   /**

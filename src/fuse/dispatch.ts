@@ -1,7 +1,9 @@
+import type { Ino } from '../brand.ts';
 import type { Clock } from '../clock.ts';
 import { errno, FsError } from '../errno.ts';
 import { type Miss, Missing } from '../vfs/miss.ts';
 import type { Workspace } from '../vfs/workspace.ts';
+import { PathMissing } from './audit-paths.ts';
 import type { Auditing, Deferred } from './auditing.ts';
 import {
   CONTROL_VIEW,
@@ -26,7 +28,10 @@ export interface DispatchParts {
   readonly workspace: Workspace;
   readonly services: Services;
   readonly clock: Clock;
+  /** Waits while storage is away. */
   readonly load: (workspace: Workspace, miss: Miss) => Promise<void>;
+  /** Loads the names of an inode and of everything above it; rejects at once when storage is away. */
+  readonly loadPath: (tree: Workspace, ino: Ino) => Promise<void>;
   /** Whether a change must wait for a commit first. @throws {FsError} where waiting is no use. */
   readonly mustWait: (requestBytes: number) => boolean;
   readonly room: () => Promise<void>;
@@ -88,6 +93,21 @@ interface Parked {
   cancelled: boolean;
 }
 
+/** What has become of a request that had to wait. */
+interface Attempt {
+  /** When it came. */
+  readonly sinceMs: number;
+  /** How often it has waited for the names of its paths, and whether those could not be had the last time. */
+  readonly pathLoads: number;
+  pathFailed: boolean;
+}
+
+/**
+ * A request that needs more tries than this for the names of its paths goes on without: its paths are at most two, and
+ * it may find that what it has loaded has left the cache again.
+ */
+const MOST_PATH_LOADS = 6;
+
 /** How often those that got a signal while they waited are looked at for one that ends them. */
 const KILL_CHECK_MS = 250;
 
@@ -106,8 +126,8 @@ export class Dispatcher {
   #timeMs = 0;
   /** When the request being served came, on the monotonic clock. */
   #startedMs = 0;
-  /** When the running request came, of one that had to wait. */
-  #sinceMs: number | undefined;
+  /** Of the running request, if it had to wait. */
+  #attempt: Attempt | undefined;
   #gate: { readonly opened: Promise<void>; readonly open: () => void } | undefined;
   readonly #accepted: { -readonly [K in keyof Accepted]: Accepted[K] };
   /** Those among the parked that a signal has reached; the kernel tells of the first one only. */
@@ -170,17 +190,18 @@ export class Dispatcher {
     const { auditing, workspace } = this.#parts;
     const row = this.#rows[context.header.opcode];
     if (row === undefined) return -errno.ENOSYS;
+    auditing.drop();
     try {
       if (context.end < 40 + row.argumentBytes) throw new FsError('EIO', 'the request is too short');
       if (context.view === CONTROL_VIEW) {
-        auditing.begin(context, this.#sinceMs);
+        this.#beginAuditing();
         return this.#finish(serveControl(context), length);
       }
       if (context.view === PLACEHOLDER_VIEW) return this.#finish(servePlaceholder(context), length);
       if (this.#gate !== undefined) return this.#park(length, this.#gate.opened);
       if (auditing.mustWait(context)) return this.#park(length, auditing.room());
       const isThere = context.enterTree();
-      auditing.begin(context, this.#sinceMs);
+      this.#beginAuditing();
       if (!isThere) return row.forgets ? NO_REPLY : this.#refuse(-errno.ESTALE);
       if (row.changes(context)) {
         if (context.frozen !== undefined) return this.#refuse(refusal(context));
@@ -190,6 +211,7 @@ export class Dispatcher {
       }
       return this.#finish(row.handle(context), length);
     } catch (problem) {
+      if (problem instanceof PathMissing) return this.#parkForPath(length, problem);
       if (problem instanceof Missing) {
         if (problem.miss.kind === 'chunks') this.#parts.traffic.chunkMisses++;
         else this.#parts.traffic.metadataMisses++;
@@ -201,6 +223,12 @@ export class Dispatcher {
       auditing.end(context, failed);
       return result;
     }
+  }
+
+  #beginAuditing(): void {
+    const attempt = this.#attempt;
+    const mayMiss = attempt === undefined || (!attempt.pathFailed && attempt.pathLoads < MOST_PATH_LOADS);
+    this.#parts.auditing.begin(this.#context, attempt?.sinceMs, mayMiss);
   }
 
   #refuse(result: number): number {
@@ -250,28 +278,44 @@ export class Dispatcher {
     return -errno.EIO;
   }
 
+  /** As `#park`, for names that no operation but its event needs: without them it goes on. */
+  #parkForPath(length: number, { tree, ino }: PathMissing): number {
+    const attempt = this.#nextAttempt(1);
+    const ready = this.#parts.loadPath(tree, ino).catch(() => {
+      attempt.pathFailed = true;
+    });
+    return this.#parkAs(attempt, length, ready);
+  }
+
+  #nextAttempt(pathLoads: number): Attempt {
+    const before = this.#attempt;
+    return {
+      sinceMs: before?.sinceMs ?? this.#parts.clock.now(),
+      pathLoads: (before?.pathLoads ?? 0) + pathLoads,
+      pathFailed: false,
+    };
+  }
+
   /** Keeps a copy of the request and serves it again, as a whole, when `ready` resolves. */
   #park(length: number, ready: Promise<void>): number {
+    return this.#parkAs(this.#nextAttempt(0), length, ready);
+  }
+
+  #parkAs(attempt: Attempt, length: number, ready: Promise<void>): number {
     const request = Buffer.from(this.#context.request.subarray(0, length));
     const { uniqueLo, uniqueHi } = this.#context.header;
     const forgets = this.#rows[this.#context.header.opcode]?.forgets === true;
-    const sinceMs = this.#sinceMs ?? this.#parts.clock.now();
-    const parked: Parked = {
-      request,
-      startedMs: this.#startedMs,
-      sinceMs,
-      interrupt: undefined,
-      endless: false,
-      cancelled: false,
-    };
+    const { sinceMs } = attempt;
+    const waits = { startedMs: this.#startedMs, sinceMs, interrupt: undefined, endless: false };
+    const parked: Parked = { request, ...waits, cancelled: false };
     const key = requestNumber(uniqueLo, uniqueHi);
     this.#parked.set(key, parked);
     const again = (result: () => number) => {
       if (parked.cancelled) return;
       this.#parked.delete(key);
-      this.#sinceMs = sinceMs;
+      this.#attempt = attempt;
       const code = result();
-      this.#sinceMs = undefined;
+      this.#attempt = undefined;
       if (code !== NO_REPLY && code !== PARKED && !forgets) this.#parts.reply(uniqueLo, uniqueHi, code);
     };
     ready.then(
@@ -279,8 +323,8 @@ export class Dispatcher {
       (problem: unknown) =>
         again(() => {
           this.#context.take(request, request.length, this.#parts.replyBuffer());
-          this.#context.enterTree();
-          this.#parts.auditing.beginBare(this.#context, sinceMs);
+          if (this.#context.view < PLACEHOLDER_VIEW) this.#context.enterTree();
+          this.#parts.auditing.begin(this.#context, sinceMs, false);
           return this.#refuse(this.#failed(problem));
         }),
     );
@@ -413,15 +457,20 @@ export class Dispatcher {
     const { workspace, strict, auditing } = this.#parts;
     const context = this.#context;
     const result = typeof answer === 'number' ? answer : answer.length;
-    for (;;) {
+    for (let pathLoads = 0; ; ) {
       context.take(request, request.length, this.#parts.replyBuffer());
       this.#timeMs = timeMs;
       workspace.setTime(timeMs);
       try {
-        if (auditing.isNew(sequence)) auditing.begin(context, timeMs);
+        if (auditing.isNew(sequence)) auditing.begin(context, timeMs, pathLoads < MOST_PATH_LOADS);
         else auditing.drop();
         this.#rows[context.header.opcode]?.handle(context);
       } catch (problem) {
+        if (problem instanceof PathMissing) {
+          pathLoads++;
+          await this.#parts.loadPath(problem.tree, problem.ino).catch(() => {});
+          continue;
+        }
         if (problem instanceof Missing) {
           await this.#parts.load(workspace, problem.miss);
           continue;

@@ -20,7 +20,7 @@ import { LocalLog } from '../journal/log.ts';
 import type { Logger } from '../log.ts';
 import type { NativeNotice } from '../native/mounts.ts';
 import { Loader } from '../vfs/load.ts';
-import type { Miss } from '../vfs/miss.ts';
+import type { LoadMiss, Miss } from '../vfs/miss.ts';
 import type { Loads, Place } from '../vfs/store.ts';
 import { Workspace } from '../vfs/workspace.ts';
 import { AuditTrail } from './auditing.ts';
@@ -238,7 +238,11 @@ export class Engine {
   /** What a request waits for is loaded when the database is there. */
   #load(miss: Miss, workspace = this.#workspace): Promise<void> {
     if (miss.kind === 'releases') return this.#takeReleases();
-    return whenAvailable(() => this.#layering.load(workspace, miss) ?? this.#loader.load(miss));
+    return whenAvailable(() => this.#loadNow(miss, workspace));
+  }
+
+  #loadNow(miss: LoadMiss, workspace: Workspace): Promise<void> {
+    return this.#layering.load(workspace, miss) ?? this.#loader.load(miss);
   }
 
   /** The kernel tells of what it lets go of among the requests, and has told of all when none waits. */
@@ -314,6 +318,7 @@ export class Engine {
       },
       clock: this.#clock,
       load: (workspace, miss) => this.#load(miss, workspace),
+      loadPath: async (tree, ino) => this.#loadNow({ kind: 'named', ino }, tree),
       mustWait: (bytes) => this.#tenancy.suspended() || journal.mustWait(bytes),
       room: () => (this.#tenancy.suspended() ? this.#tenancy.confirm() : journal.room()),
       accept: (accepted) => {

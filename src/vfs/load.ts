@@ -1,4 +1,4 @@
-import type { Ino } from '../brand.ts';
+import { type Ino, ROOT_INO } from '../brand.ts';
 import { FsError } from '../errno.ts';
 import { addStoredSegments, contentOf } from './content.ts';
 import { addStoredName, addStoredPage, type Dentry, directoryOf, orderedNames } from './directory.ts';
@@ -18,6 +18,8 @@ const NEIGHBOURS = 64;
 const NEIGHBOUR_BYTES = 1024 * 1024;
 /** Inodes that come along when they are asked for one after the other. */
 const FOLLOWERS = 64;
+/** PATH_MAX, of names of one byte. */
+const PATH_NAMES = 2048;
 /** Inodes that don't exist and are kept in mind. */
 const MOST_NAMELESS = 1000;
 /** Directories whose names are fetched ahead of someone who walks the tree, and names looked at to find them. */
@@ -136,7 +138,19 @@ export class Loader {
     }
   }
 
+  /** Names of the inode and of everything above it, as far as they aren't known. */
   async #loadNamed(ino: Ino): Promise<void> {
+    const workspace = this.#workspace;
+    let at: Ino | 0 = ino;
+    // More than a path can have are a circle, which only damage makes.
+    for (let names = 0; at !== 0 && at !== ROOT_INO && names < PATH_NAMES; names++) {
+      const known = workspace.cached(at);
+      if (known === undefined || (known.namedIn === undefined && known.nlink > 0)) await this.#loadNamesOf(at);
+      at = workspace.cached(at)?.namedIn ?? 0;
+    }
+  }
+
+  async #loadNamesOf(ino: Ino): Promise<void> {
     const workspace = this.#workspace;
     const loaded = await this.#ofThisTree(
       Promise.all([workspace.cached(ino) === undefined ? this.#loads.inodes([ino]) : [], this.#loads.namesOf(ino)]),

@@ -14,7 +14,7 @@ export type Miss =
 /** What storage has. */
 export type LoadMiss =
   | { readonly kind: 'inodes'; readonly inos: readonly Ino[] }
-  /** A name of the inode, and itself, as far as there are any. */
+  /** A name of the inode and of each above it, and themselves, as far as there are any. */
   | { readonly kind: 'named'; readonly ino: Ino }
   | { readonly kind: 'name'; readonly parent: Ino; readonly name: ByteString }
   | { readonly kind: 'directory'; readonly parent: Ino; readonly after: number }

@@ -342,6 +342,7 @@ export class Workspace {
     if (this.changed.size > 0) throw new Error('the tree has changes that are not committed');
     this.tree++;
     this.place = place;
+    this.nameless.clear();
     for (const ino of changed) {
       this.#inodes.delete(ino);
       this.#pinned.delete(ino);

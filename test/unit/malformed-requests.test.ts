@@ -54,6 +54,7 @@ class Bench {
       },
       clock: { now: () => 1000 },
       load: (_, miss) => Promise.reject(new FsError('ESTALE', `there is no ${miss.kind}`)),
+      loadPath: () => Promise.reject(new FsError('EIO', 'there is no storage')),
       mustWait: () => false,
       room: () => Promise.resolve(),
       accept: () => {},
