@@ -1,4 +1,4 @@
-import { COMM_MAX_BYTES, type Draft } from './record.ts';
+import { COMM_MAX_BYTES, type Draft, type Text } from './record.ts';
 
 /**
  * Open handles with what was read and written through them, in memory that the supervisor holds. A handle's number is
@@ -15,6 +15,9 @@ const DOUBLES = SLOT_BYTES / 8;
 const WORDS = SLOT_BYTES / 4;
 const COMM_AT = 40;
 
+/** What the paths of open handles may take; other handles go without. */
+const MOST_PATH_BYTES = 8 * 1024 * 1024;
+
 /** Memory for as many handles as there can be; others have no totals. */
 export const HANDLE_BYTES = SLOTS * SLOT_BYTES;
 
@@ -27,6 +30,9 @@ export class HandleTotals {
   /** Slots from this one on have never been used. */
   #unused = 0;
   #generation: number;
+  /** Of this daemon's handles, the paths by which they were opened. */
+  readonly #paths = new Map<number, Buffer>();
+  #pathBytes = 0;
 
   constructor(memory: ArrayBuffer, offset: number, nowMs: number) {
     this.#doubles = new Float64Array(memory, offset, SLOTS * DOUBLES);
@@ -56,7 +62,19 @@ export class HandleTotals {
     for (let index = 0; index < COMM_MAX_BYTES; index++)
       this.#bytes[slot * SLOT_BYTES + COMM_AT + index] = draft.comm[index] ?? 0;
     this.#doubles[slot * DOUBLES] = number;
+    this.#keepPath(number, draft.path);
     return number;
+  }
+
+  #keepPath(number: number, path: Text): void {
+    if (!path.known || this.#pathBytes + path.length > MOST_PATH_BYTES) return;
+    this.#pathBytes += path.length;
+    this.#paths.set(number, Buffer.from(path.bytes.subarray(path.start)));
+  }
+
+  /** The path by which a handle was opened, as far as it's known. */
+  path(number: number): Buffer | undefined {
+    return this.#paths.get(number);
   }
 
   /** The slot of a handle; -1 of one that has none. */
@@ -104,5 +122,7 @@ export class HandleTotals {
     if (slot < 0) return;
     this.#doubles[slot * DOUBLES] = 0;
     this.#free.push(slot);
+    this.#pathBytes -= this.#paths.get(number)?.length ?? 0;
+    this.#paths.delete(number);
   }
 }

@@ -202,7 +202,11 @@ export class Auditing {
     const paths = this.#paths;
     if (subject === 'inode') {
       draft.ino = ino;
+      // A close doesn't wait: what it lets go of is let go of before whatever comes next.
+      const opened = this.#opcode === OPCODE.RELEASE ? this.#pathOfHandle(context) : undefined;
+      if (opened !== undefined) paths.mayMiss = false;
       paths.put(draft.path, tree, ino);
+      if (opened !== undefined && !draft.path.known) draft.path.set(opened);
     } else if (subject === 'link') {
       const name = context.name(ARGUMENT + abi.linkIn.size);
       const { oldnodeidLo, oldnodeidHi } = this.#readLink(request, ARGUMENT);
@@ -224,6 +228,10 @@ export class Auditing {
       paths.putName(draft.path, tree, ino, name);
       this.#putNewName(context, subject.names);
     }
+  }
+
+  #pathOfHandle({ request }: Context): Buffer | undefined {
+    return this.#log.handles.path(this.#readRelease(request, ARGUMENT).fh);
   }
 
   /** Of a rename, where to. */

@@ -582,9 +582,7 @@ except KeyboardInterrupt: print('interrupted', flush=True)`;
       await file.close();
       // However often it takes until it's in the middle of it.
       const signals = setInterval(() => asking.kill('SIGINT'), 50);
-      const ended = await asking;
-      console.error('ENDED', JSON.stringify(ended));
-      const { signal } = ended;
+      const { signal } = await asking;
       clearInterval(signals);
       expect(signal).toBe('SIGINT');
       // The table is still locked.
