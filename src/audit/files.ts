@@ -4,7 +4,8 @@ import type { AuditLog } from './log.ts';
 import { operationName } from './operations.ts';
 import type { AuditStore, Count, Filter } from './port.ts';
 import { answerQuery, findEvents, parseQuery, type QueryContext } from './query.ts';
-import { followEvents, recentLines } from './stream.ts';
+import { RecentLines } from './recent.ts';
+import { followEvents } from './stream.ts';
 
 export interface AuditFilesParts {
   readonly log: AuditLog;
@@ -27,14 +28,16 @@ const MOST_COUNTS = 100;
 /** What the files of `audit/` tell. */
 export class AuditFiles {
   readonly #parts: AuditFilesParts;
+  readonly #recent: RecentLines;
 
   constructor(parts: AuditFilesParts) {
     this.#parts = parts;
+    this.#recent = new RecentLines(parts.log);
   }
 
   /** The newest operations, a line each, from memory. */
   recent(): string {
-    return recentLines(this.#parts.log);
+    return this.#recent.text();
   }
 
   /** The operations that a query asks for, up to this moment. @throws {FsError} EINVAL, ENOENT, EAGAIN, EFBIG, EIO, EINTR */

@@ -1,17 +1,8 @@
-import { eventJson, eventLine, type Telling } from './format.ts';
+import { eventJson, type Telling } from './format.ts';
 import type { AuditLog } from './log.ts';
 
 /** Lines that are made at a time. */
 const LINES = 256;
-const RECENT = 1000;
-
-/** The newest events, oldest first, a line each. */
-export function recentLines({ ring }: AuditLog): string {
-  const lines: string[] = [];
-  for (let ordinal = Math.max(ring.oldest, ring.count - RECENT); ordinal < ring.count; ordinal++)
-    lines.push(eventLine(ring.event(ordinal)));
-  return `${lines.join('\n')}\n`;
-}
 
 /**
  * Events as they happen from ordinal `from` on, one JSON object a line, for as long as someone reads. Whoever reads too

@@ -4,6 +4,7 @@ import { eventCsv, eventJson, eventLine, timeText } from '../../src/audit/format
 import { parseGlob } from '../../src/audit/glob.ts';
 import { Levels, parseRules } from '../../src/audit/levels.ts';
 import { BASIC, FULL, OFF, STANDARD } from '../../src/audit/operations.ts';
+import { RecentLines } from '../../src/audit/recent.ts';
 import type { Event } from '../../src/audit/record.ts';
 import { parseTime } from '../../src/audit/since.ts';
 import { followEvents } from '../../src/audit/stream.ts';
@@ -241,5 +242,41 @@ describe('whoever follows', () => {
     log.settle(ordinal, 7, 8);
     expect(log.settled).toBe(log.ring.count);
     expect(log.ring.event(ordinal)).toMatchObject({ added: 7, deleted: 8 });
+  });
+});
+
+describe('the newest events', () => {
+  const record = (log: ReturnType<typeof memoryLog>, name: string): number => {
+    log.draft.clear();
+    log.draft.op = 1;
+    log.draft.path.known = log.draft.path.prepend(name);
+    return log.record(0, 0);
+  };
+
+  it('are the same told piece by piece as told at once, and a thousand', () => {
+    const log = memoryLog();
+    const recent = new RecentLines(log);
+    for (const count of [0, 1, 3, 998, 1, 5, 400, 1500, 1]) {
+      for (let more = 0; more < count; more++)
+        record(log, more % 7 === 0 ? 'long'.repeat(500) : `file-${log.ring.count}`);
+      const text = recent.text();
+      expect(text).toBe(new RecentLines(log).text());
+      const all = Math.min(log.ring.count, 1000);
+      expect(text.trim().split('\n').filter(Boolean)).toHaveLength(all);
+      if (all > 0 && count > 0) expect(text).toMatch(new RegExp(`/(long|file-${log.ring.count - 1}$)[^\n]*\n$`, 'm'));
+    }
+  });
+
+  it('have the lines that were counted after they had been told', () => {
+    const log = memoryLog();
+    const recent = new RecentLines(log);
+    record(log, 'before');
+    const ordinal = record(log, 'edited');
+    log.unsettle(ordinal);
+    record(log, 'after');
+    expect(recent.text()).not.toContain('lines=');
+    log.settle(ordinal, 3, 1);
+    const lines = recent.text().trim().split('\n');
+    expect(lines.map((line) => line.includes('lines=+3,-1'))).toEqual([false, true, false]);
   });
 });
