@@ -1,8 +1,8 @@
-import { Worker } from 'node:worker_threads';
 import type { ByteString } from '../vfs/store.ts';
 import { batchOf } from './batch.ts';
 import { codec, type Encoded } from './compress.ts';
 import { sha256 } from './hash.ts';
+import { JobThread } from './job-thread.ts';
 import { type Done, type Job, type Laid, perform } from './jobs.ts';
 import { Slabs } from './slabs.ts';
 
@@ -24,11 +24,6 @@ export interface LentChunks {
   giveBack(): void;
 }
 
-interface Waiting {
-  readonly resolve: (done: Done) => void;
-  readonly reject: (problem: Error) => void;
-}
-
 /** A job this small costs less here than handing it over does. */
 const HERE_BYTES = 16 * 1024;
 /** Room for 4 MiB of chunks (what the journal stores at a time), the last of which may go over, and what frames them. */
@@ -38,10 +33,8 @@ const SLABS = 2;
 
 /** Hashes, compresses and restores chunks on a thread of its own. Any number of calls may be under way. */
 export class Coder {
-  #worker: Worker | undefined;
   #closed = false;
-  #nextId = 0;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #thread = new JobThread<Job, Done>('coder', new URL('./thread.ts', import.meta.url));
   readonly #slabs = new Slabs(SLABS, SLAB_BYTES);
 
   /**
@@ -83,38 +76,13 @@ export class Coder {
   /** Has the thread do a job, for which it's given this memory. */
   #hand(job: Job, memory: ArrayBuffer[]): Promise<Done> {
     if (this.#closed) return Promise.reject(new Error('the coder thread ended'));
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker ??= this.#start();
-      this.#worker.postMessage({ id, job }, memory);
-    });
-  }
-
-  #start(): Worker {
-    const worker = new Worker(new URL('./thread.ts', import.meta.url));
-    worker.unref();
-    worker.on('message', ({ id, done }: { id: number; done: Done }) => {
-      this.#waiting.get(id)?.resolve(done);
-      this.#waiting.delete(id);
-    });
-    worker.on('error', (problem) => this.#failed(worker, problem));
-    worker.on('exit', () => this.#failed(worker, new Error('the coder thread ended')));
-    return worker;
-  }
-
-  #failed(worker: Worker, problem: unknown): void {
-    if (this.#worker !== worker) return;
-    this.#worker = undefined;
-    const all = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const { reject } of all) reject(problem instanceof Error ? problem : new Error(String(problem)));
+    return this.#thread.perform(job, memory);
   }
 
   /** Ends the thread; what is under way is rejected. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#worker?.terminate();
+    await this.#thread.end();
   }
 }
 

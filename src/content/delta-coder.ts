@@ -1,13 +1,8 @@
-import { Worker } from 'node:worker_threads';
 import type { ByteString } from '../vfs/store.ts';
 import type { Encoded } from './compress.ts';
 import type { StoredChunk } from './delta.ts';
 import { bytesOfJob, type DeltaDone, type DeltaJob, type DeltaPair, performDelta } from './delta-jobs.ts';
-
-interface Waiting {
-  readonly resolve: (done: DeltaDone) => void;
-  readonly reject: (problem: Error) => void;
-}
+import { JobThread } from './job-thread.ts';
 
 /** A job this small costs less here than handing it over does. */
 const HERE_BYTES = 16 * 1024;
@@ -19,10 +14,8 @@ const IDLE_MS = 10_000;
  * stored. Any number of calls may be under way.
  */
 export class DeltaCoder {
-  #worker: Worker | undefined;
-  #nextId = 0;
   #idle: NodeJS.Timeout | undefined;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #thread = new JobThread<DeltaJob, DeltaDone>('delta', new URL('./delta-thread.ts', import.meta.url));
 
   /** A delta for each pair, undefined where there is none; and each of `wholes` compressed where that helps. */
   async encode(
@@ -45,44 +38,21 @@ export class DeltaCoder {
     return done.raw.map((bytes) => bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   }
 
-  #perform(job: DeltaJob): Promise<DeltaDone> {
-    if (bytesOfJob(job) <= HERE_BYTES) return Promise.resolve(performDelta(job));
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      this.#waiting.set(id, { resolve, reject });
+  async #perform(job: DeltaJob): Promise<DeltaDone> {
+    if (bytesOfJob(job) <= HERE_BYTES) return performDelta(job);
+    clearTimeout(this.#idle);
+    try {
+      return await this.#thread.perform(copyOf(job));
+    } finally {
       clearTimeout(this.#idle);
-      this.#worker ??= this.#start();
-      this.#worker.postMessage({ id, job: copyOf(job) });
-    });
-  }
-
-  #start(): Worker {
-    const worker = new Worker(new URL('./delta-thread.ts', import.meta.url));
-    worker.unref();
-    worker.on('message', ({ id, done }: { id: number; done: DeltaDone }) => {
-      this.#waiting.get(id)?.resolve(done);
-      this.#waiting.delete(id);
-      if (this.#waiting.size === 0) this.#idle = setTimeout(() => void this.close(), IDLE_MS).unref();
-    });
-    worker.on('error', (problem) => this.#failed(worker, problem));
-    worker.on('exit', () => this.#failed(worker, new Error('the delta thread ended')));
-    return worker;
-  }
-
-  #failed(worker: Worker | undefined, problem: unknown): void {
-    if (this.#worker !== worker) return;
-    this.#worker = undefined;
-    const all = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const { reject } of all) reject(problem instanceof Error ? problem : new Error(String(problem)));
+      if (!this.#thread.busy) this.#idle = setTimeout(() => void this.#thread.end(), IDLE_MS).unref();
+    }
   }
 
   /** Ends the thread; what is under way is rejected. */
   async close(): Promise<void> {
     clearTimeout(this.#idle);
-    const worker = this.#worker;
-    this.#failed(worker, new Error('the delta thread was ended'));
-    await worker?.terminate();
+    await this.#thread.end();
   }
 }
 
