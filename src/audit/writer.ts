@@ -1,3 +1,4 @@
+import { Pause } from '../pause.ts';
 import { StoreError } from '../vfs/store.ts';
 import type { AuditLog } from './log.ts';
 import type { AuditStore } from './port.ts';
@@ -48,7 +49,7 @@ export class AuditWriter {
   #stopping = false;
   /** It isn't known whether the batch before this one was stored. */
   #unsure: boolean;
-  #wakeRetry: (() => void) | undefined;
+  readonly #retry = new Pause();
 
   /** `unsure`: an earlier daemon left events behind, some of which may be stored. */
   constructor(parts: WriterParts, options: WriterOptions, unsure: boolean) {
@@ -94,7 +95,7 @@ export class AuditWriter {
     } finally {
       this.#stopping = true;
       clearTimeout(this.#timer);
-      this.#wakeRetry?.();
+      this.#retry.end();
       await this.#running;
     }
   }
@@ -120,7 +121,7 @@ export class AuditWriter {
       } catch (problem) {
         this.#unsure = true;
         this.#failed(problem, retryMs > FIRST_RETRY_MS);
-        await this.#pause(retryMs);
+        await this.#retry.for(retryMs);
         retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
       }
     }
@@ -191,16 +192,6 @@ export class AuditWriter {
     this.#setState('degraded', reason);
     if (!again || (problem instanceof StoreError && problem.failure === 'unavailable')) return;
     for (const { reject } of this.#waiters.splice(0)) reject(problem);
-  }
-
-  #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, delayMs);
-      this.#wakeRetry = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 
   #setState(state: WriterState, reason: string): void {

@@ -1,4 +1,5 @@
 import { FsError } from '../errno.ts';
+import { Pause } from '../pause.ts';
 import type { Slot } from '../vfs/content.ts';
 import { type SegmentPlan, segmentImage, settleChanges, slotsToStore, type Taken, takeChanges } from '../vfs/record.ts';
 import { type Batch, type Commits, type Seal, StoreError } from '../vfs/store.ts';
@@ -73,7 +74,7 @@ export class Journal {
   #state: JournalState = 'ok';
   #failure: FsError | undefined;
   #stopping = false;
-  #wakeRetry: (() => void) | undefined;
+  readonly #retry = new Pause();
 
   constructor(parts: JournalParts, options: JournalOptions) {
     this.#parts = parts;
@@ -194,7 +195,7 @@ export class Journal {
     } finally {
       this.#stopping = true;
       clearTimeout(this.#timer);
-      this.#wakeRetry?.();
+      this.#retry.end();
       await this.#running;
     }
   }
@@ -206,7 +207,7 @@ export class Journal {
     this.#setState('lost', reason);
     this.#rejectAll(this.#failure);
     for (const { reject } of this.#betweens.splice(0)) reject(this.#failure);
-    this.#wakeRetry?.();
+    this.#retry.end();
   }
 
   #hasChanges(): boolean {
@@ -283,7 +284,7 @@ export class Journal {
           sealing?.reject(this.#failure);
         }
       }
-      await this.#pause(retryMs);
+      await this.#retry.for(retryMs);
       if (this.#lost()) {
         if (this.#failure !== undefined) sealing?.reject(this.#failure);
         return false;
@@ -294,16 +295,6 @@ export class Journal {
 
   #lost(): boolean {
     return this.#state === 'lost';
-  }
-
-  #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, delayMs);
-      this.#wakeRetry = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 
   #failed(problem: unknown): void {
